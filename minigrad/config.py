@@ -1,0 +1,35 @@
+"""Floor 0: the few switches, each an environment variable read once, listed by ``minigrad info``."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+
+def _default_cache() -> str:
+    base = os.environ.get("XDG_CACHE_HOME") or (Path.home() / ".cache" if os.environ.get("HOME") else "")
+    return str(Path(base) / "minigrad") if base else ""
+
+
+@dataclass(frozen=True)
+class Config:
+    """The settings of this process.
+
+    cache_dir:    where generated kernels and their machine code are kept; empty means in memory only
+    threads:      threads for large kernels; 0 means as many as the machine has
+    keep_memory:  tell the C allocator to keep freed buffers instead of returning them to the system
+    vector_bits:  width of the matrix kernel's vectors; 0 means what the processor has
+    """
+
+    cache_dir: str = os.environ.get("MINIGRAD_CACHE_DIR", _default_cache())
+    threads: int = int(os.environ.get("MINIGRAD_THREADS", "0"))
+    keep_memory: bool = os.environ.get("MINIGRAD_KEEP_MEMORY", "1") != "0"
+    vector_bits: int = int(os.environ.get("MINIGRAD_VECTOR_BITS", "0"))
+
+    def rows(self) -> list[tuple[str, str]]:
+        """Pairs of environment variable and value."""
+        return [(f"MINIGRAD_{f.name.upper()}", str(getattr(self, f.name))) for f in fields(self)]
+
+
+config = Config()

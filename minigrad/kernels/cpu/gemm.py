@@ -1,0 +1,321 @@
+"""Floor 2, CPU: the matrix product C = A B for any strides, batched, on all cores.
+
+B is packed into panels of two vectors' width, so that the micro-kernel reads it in order; A is read where it
+lies; k is cut so that a panel stays in the first cache (Goto and van de Geijn 2008). Rows are cut evenly into
+blocks of at most ``block_rows()``, each with its own micro-kernel, and the last vector of a row is masked: no
+size needs padding. Where B is much larger than A (one step of a recurrent network), C^T = B^T A^T is
+computed instead, so that the small operand is the one packed, and C^T is turned round.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from minigrad.errors import ShapeError, describe
+from minigrad.kernels.cpu import micro, parallel
+from minigrad.kernels.cpu.build import emit, load
+
+_TEXT = '''
+from numba import carray, types
+from minigrad.kernels.cpu.compile import body, kernel_for, outline
+from minigrad.kernels.cpu.micro import micro_kernel, pointer_to, transpose_block
+
+L, W, ROWS, SIZE, KC = {lanes}, {width}, {rows}, {size}, {kc}   # lanes, panel width, rows of a block, bytes, cut of k
+A2, A3 = (types.Array(types.{dtype}, n, "A", readonly=True) for n in (2, 3))     # read only, any strides
+C1, C2, C3 = types.Array(types.{dtype}, 1, "C"), types.Array(types.{dtype}, 2, "C"), types.Array(types.{dtype}, 3, "C")
+TABLE = types.Array(types.int64, 1, "C")
+pointer = pointer_to("{dtype}")
+transpose = transpose_block("{dtype}")
+{kernels}
+
+
+@inline
+def wide_rows(rows, a, a_row, a_col, b, k, c, c_row, add, last, ahead, step):
+{wide}
+
+@inline
+def narrow_rows(rows, a, a_row, a_col, b, k, c, c_row, add, last, ahead, step):
+{narrow}
+
+@inline
+def pack_columns(source, b_k, k0, k1, columns, width, to):
+    """Columns lie side by side (stride 1): copy rows k0..k1 of one panel."""
+    s, d = pointer(source), pointer(to)
+    for k in range(k0, k1):
+        for j in range(columns):
+            d[k * width + j] = s[k * b_k + j]
+        for j in range(columns, width):
+            d[k * width + j] = ZERO
+
+
+@inline
+def pack_rows(source, b_k, b_n, k0, k1, columns, width, to):
+    """Any strides; blocks are turned round in registers where k lies side by side."""
+    s, d = pointer(source), pointer(to)
+    k = k0
+    while k < k1:
+        n = min(L, k1 - k)
+        j = 0
+        while b_k == 1 and n == L and columns - j >= L:
+            transpose(source + SIZE * (j * b_n + k), b_n, to + SIZE * (k * width + j), width)
+            j += L
+        for jj in range(j, columns):
+            for kk in range(k, k + n):
+                d[kk * width + jj] = s[jj * b_n + kk * b_k]
+        for jj in range(columns, width):
+            for kk in range(k, k + n):
+                d[kk * width + jj] = ZERO
+        k += n
+
+
+@inline
+def pack(b, b_k, b_n, k, n, to, worker, workers):
+    """One worker's share of the panels of B[k, n]: panels where there are enough of them, else rows."""
+    panels = (n + W - 1) // W
+    p0, p1, k0, k1 = 0, panels, 0, k
+    if panels >= workers:
+        p0, p1 = panels * worker // workers, panels * (worker + 1) // workers
+    else:
+        k0, k1 = k * worker // workers, k * (worker + 1) // workers
+    for p in range(p0, p1):
+        columns = min(W, n - W * p)
+        width = W if columns > L else L
+        source, panel = b + SIZE * W * p * b_n, to + SIZE * W * p * k
+        if b_n == 1:
+            pack_columns(source, b_k, k0, k1, columns, width, panel)
+        else:
+            pack_rows(source, b_k, b_n, k0, k1, columns, width, panel)
+
+
+@outline
+def product(m, a, a_row, a_col, k, panels, n, p0, p1, c, c_row):
+    """C[m, panels p0..p1] = A[m, k] times packed panels."""
+    if m == 0:
+        return
+    blocks = (m + ROWS - 1) // ROWS
+    cuts = (k + KC - 1) // KC
+    for cut in range(cuts):
+        k0, k1 = k * cut // cuts, k * (cut + 1) // cuts
+        for p in range(p0, p1):
+            columns = min(W, n - W * p)
+            width = W if columns > L else L
+            b = panels + SIZE * (W * p * k + k0 * width)
+            ahead = b + SIZE * W * k
+            step = SIZE * W // blocks
+            row = 0
+            for block in range(blocks):
+                rows = m * (block + 1) // blocks - row
+                at_a, at_c = a + SIZE * (row * a_row + k0 * a_col), c + SIZE * (row * c_row + W * p)
+                if columns > L:
+                    wide_rows(rows, at_a, a_row, a_col, b, k1 - k0, at_c, c_row, cut, columns - L, ahead, step)
+                else:
+                    narrow_rows(rows, at_a, a_row, a_col, b, k1 - k0, at_c, c_row, cut, columns, ahead, step)
+                row += rows
+                ahead += (k1 - k0) * step
+
+
+@body
+def gemm(table, phase, worker, workers):
+    t = carray(address_as_int64(table), (17,))
+    a, a_row, a_col, a_batch, b, b_k, b_n, b_batch = t[0], t[1], t[2], t[3], t[4], t[5], t[6], t[7]
+    c, c_row, c_batch, m, k, n, batches, scratch, room = t[8], t[9], t[10], t[11], t[12], t[13], t[14], t[15], t[16]
+    panels = (n + W - 1) // W
+    i0, i1, r0, r1, p0, p1 = 0, 1, 0, m, 0, panels       # products, rows and panels of this worker
+    to, w, share = scratch, worker, workers
+    if batches > 1:
+        i0, i1 = batches * worker // workers, batches * (worker + 1) // workers
+        to, w, share = scratch + SIZE * room * worker, 0, 1
+    elif m >= 2 * ROWS * workers or panels < workers:
+        r0, r1 = m * worker // workers, m * (worker + 1) // workers
+    else:
+        p0, p1 = panels * worker // workers, panels * (worker + 1) // workers
+    for i in range(i0, i1):
+        if phase == 0 or batches > 1:
+            pack(b + SIZE * i * b_batch, b_k, b_n, k, n, to, w, share)
+        if phase == 1 or batches > 1:
+            at_a, at_c = a + SIZE * (i * a_batch + r0 * a_row), c + SIZE * (i * c_batch + r0 * c_row)
+            product(r1 - r0, at_a, a_row, a_col, k, to, n, p0, p1, at_c, c_row)
+
+
+@inline
+def strides(x, first):
+    return x.strides[first] // SIZE, x.strides[first + 1] // SIZE
+
+
+@kernel_for(types.void(A2, A2, C2, C1, types.int64))
+def serial(a, b, c, scratch, gemm):
+    """C = A B for matrices, on this thread."""
+    t = np.empty(17, np.int64)
+    t[0], t[4], t[8], t[15] = a.ctypes.data, b.ctypes.data, c.ctypes.data, scratch.ctypes.data
+    (t[1], t[2]), (t[5], t[6]), (t[9], _) = strides(a, 0), strides(b, 0), strides(c, 0)
+    t[11], t[12], t[13], t[14] = a.shape[0], a.shape[1], b.shape[1], 1
+    for phase in range(2):
+        call4(gemm, (t.ctypes.data, phase, 0, 1))
+
+
+@kernel_for(types.int64(A3, A3, C3, C1, TABLE, types.int64))
+def fill(a, b, c, scratch, t, workers):
+    """The table of ``gemm`` for A (batches, m, k), B (batches, k, n), C (batches, m, n)."""
+    t[0], t[4], t[8], t[15] = a.ctypes.data, b.ctypes.data, c.ctypes.data, scratch.ctypes.data
+    t[3], t[7], t[10] = a.strides[0] // SIZE, b.strides[0] // SIZE, c.strides[0] // SIZE
+    (t[1], t[2]), (t[5], t[6]), (t[9], _) = strides(a, 1), strides(b, 1), strides(c, 1)
+    t[11], t[12], t[13], t[14], t[16] = a.shape[1], a.shape[2], b.shape[2], a.shape[0], scratch.size // workers
+    return t.ctypes.data
+
+
+@kernel_for(types.void(C2, C2))
+def turn(source, to):
+    """to[j, i] = source[i, j], both C-contiguous."""
+    m, n = source.shape
+    for i in range(0, m, L):
+        for j in range(0, n, L):
+            if m - i >= L and n - j >= L:
+                transpose(source.ctypes.data + SIZE * (i * n + j), n, to.ctypes.data + SIZE * (j * m + i), m)
+            else:
+                for ii in range(i, min(m, i + L)):
+                    for jj in range(j, min(n, j + L)):
+                        to[jj, ii] = source[ii, jj]
+
+
+@kernel_for(types.void(C2, C1, C1))
+def dot_rows(w, x, out):
+    """out[i] = w[i, :] . x, rows of w side by side."""
+    for i in range(w.shape[0]):
+        row = w[i]
+        s = ZERO
+        for k in range(x.size):
+            s = fast_add(s, row[k] * x[k])
+        out[i] = s
+
+
+@kernel_for(types.void(C2, C1, C1))
+def add_rows(w, x, out):
+    """out = x @ w, adding up the rows of w."""
+    for j in range(out.size):
+        out[j] = ZERO
+    for k in range(x.size):
+        row, value = w[k], x[k]
+        for j in range(out.size):
+            out[j] += value * row[j]
+'''
+
+
+def _choose(name: str, rows: int, vectors: int) -> str:
+    """A chain of ifs that takes the micro-kernel for the number of rows."""
+    lines = []
+    for m in range(rows, 0, -1):
+        lines.append(f"    {'if' if m == rows else 'elif'} rows == {m}:")
+        lines.append(f"        m{m}x{vectors}(a, a_row, a_col, b, k, c, c_row, add, last, ahead, step)")
+    return "\n".join(lines) + "\n"
+
+
+class Gemm:
+    """The compiled product of one dtype."""
+
+    def __init__(self, dtype: np.dtype):
+        name, size = dtype.name, dtype.itemsize
+        rows, lanes = micro.block_rows(), micro.lanes(name)
+        kernels = "\n".join(f'm{m}x{v} = micro_kernel({m}, {v}, "{name}")' for v in (2, 1) for m in range(1, rows + 1))
+        text = _TEXT.format(lanes=lanes, width=2 * lanes, rows=rows, size=size, kc=1280 // size, dtype=name,
+                            kernels=kernels, wide=_choose("wide", rows, 2), narrow=_choose("narrow", rows, 1))  # fmt: skip
+        title = f"Matrix product, {name}, vectors of {micro.vector_bits()} bits"
+        intrinsics = [micro.address_as_int64, micro.call4, micro.fast_add]
+        module = load(f"gemm_{name}", emit(title, text, intrinsics, dtype))
+        self.width, self.body = 2 * lanes, module.gemm.address
+        self.serial, self.fill, self.turn = module.serial, module.fill, module.turn
+        self.dot_rows, self.add_rows = module.dot_rows, module.add_rows
+        self._keep = module  # machine code is reached by its address
+
+    def scratch(self, k: int, n: int, dtype: np.dtype) -> np.ndarray:
+        """Room for B[k, n] in panels."""
+        return np.empty(k * (-(-n // self.width) * self.width), dtype)
+
+
+_GEMM: dict[np.dtype, Gemm] = {}
+
+
+def _gemm(dtype: np.dtype) -> Gemm:
+    found = _GEMM.get(dtype)
+    if found is None:
+        found = _GEMM[dtype] = Gemm(dtype)
+    return found
+
+
+_SERIAL = 1_000_000  # multiply-adds below which one thread is faster (tests/benchmarks/bench_matmul.py)
+
+
+def _matrices(a: np.ndarray, b: np.ndarray, c: np.ndarray) -> None:
+    """C = A B for two matrices."""
+    k, n = b.shape
+    if c.size * k > _SERIAL and parallel.workers() > 1:
+        _batches(a[None], b[None], c[None], parallel.workers(), 2)
+    else:
+        g = _gemm(c.dtype)
+        g.serial(a, b, c, g.scratch(k, n, c.dtype), g.body)
+
+
+def _batches(a: np.ndarray, b: np.ndarray, c: np.ndarray, workers: int, phases: int) -> None:
+    """C = A B for (batches, m, k), (batches, k, n) and (batches, m, n)."""
+    g = _gemm(c.dtype)
+    k, n = b.shape[1:]
+    scratch = g.scratch(workers * k if phases == 1 else k, n, c.dtype)
+    arguments = np.empty(17, np.int64)
+    parallel.run(g.body, g.fill(a, b, c, scratch, arguments, workers), phases, workers)
+
+
+def product(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """A B for (..., m, k) and (..., k, n) with equal leading sizes."""
+    m, k, n = a.shape[-2], a.shape[-1], b.shape[-1]
+    batch = a.shape[:-2]
+    c: Any = np.empty((*batch, m, n), a.dtype)
+    if k == 0 or c.size == 0:
+        c[...] = 0
+    elif batch:
+        a, b, c3 = a.reshape(-1, m, k), b.reshape(-1, k, n), c.reshape(-1, m, n)
+        if len(a) == 1:
+            _matrices(a[0], b[0], c3[0])
+        else:
+            _batches(a, b, c3, parallel.workers() if c.size * k > _SERIAL else 1, 1)
+    elif m == 1 or n == 1:
+        _vector(a, b, c)
+    elif k * m + m * n < k * n and m * k * n > 8192:  # pack the smaller operand
+        turned = np.empty((n, m), a.dtype)
+        _matrices(b.T, a.T, turned)
+        _gemm(c.dtype).turn(turned, c)
+    else:
+        _matrices(a, b, c)
+    return c
+
+
+def _vector(a: np.ndarray, b: np.ndarray, c: np.ndarray) -> None:
+    """A product with one row or one column."""
+    kernels = _gemm(c.dtype)
+    w, x = (b, a[0]) if a.shape[0] == 1 else (a.T, b[:, 0])  # out = x @ w
+    if w.flags.c_contiguous:
+        kernels.add_rows(w, np.ascontiguousarray(x), c.ravel())
+    else:
+        kernels.dot_rows(np.ascontiguousarray(w.T), np.ascontiguousarray(x), c.ravel())
+
+
+def matmul(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """NumPy's ``a @ b``: vectors, matrices, and batches whose leading sizes broadcast."""
+    if a.ndim == 0 or b.ndim == 0 or a.shape[-1] != b.shape[-2 if b.ndim > 1 else 0]:
+        raise ShapeError(describe("matmul", f"{a.shape} @ {b.shape}", "(..., m, k) @ (..., k, n) with one k"))
+    x = a[None] if a.ndim == 1 else a
+    y = b[:, None] if b.ndim == 1 else b
+    if x.ndim == 2 and y.ndim == 2:
+        c = product(x, y)
+    elif y.ndim == 2:  # many rows times one matrix
+        c = product(x.reshape(-1, x.shape[-1]), y).reshape(*x.shape[:-1], y.shape[-1])
+    else:
+        try:
+            batch = np.broadcast_shapes(x.shape[:-2], y.shape[:-2])
+        except ValueError:
+            got = f"{a.shape} @ {b.shape}"
+            raise ShapeError(describe("matmul", got, "leading sizes that broadcast")) from None
+        c = product(np.broadcast_to(x, batch + x.shape[-2:]), np.broadcast_to(y, batch + y.shape[-2:]))
+    if a.ndim == 1:
+        c = c[..., 0, :]
+    return c[..., 0] if b.ndim == 1 else c

@@ -1,0 +1,93 @@
+"""Floor 6: compare reverse mode with numerical derivatives.
+
+Along a random direction v and for a random cotangent g, ``<g, (df/dx) v>`` is one number that both sides can
+compute: reverse mode as ``<g df/dx, v>``, numerically from values of f on the line x + h v. A random
+cotangent sees what a sum hides (every softmax sums to 1). Orders above 1 check the derivative in the same way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from minigrad.engine import Tensor, no_grad, vjp
+from minigrad.engine.tree import leaves
+
+
+class GradientError(AssertionError):
+    """Reverse mode and numerical differentiation disagree."""
+
+
+# Relative to the size of the numbers compared, for each order; the numerical side is the inexact one.
+TOLERANCE = {1: 1e-7, 2: 1e-6}
+_STEPS = 5
+
+
+def _inner(a: Any, b: Any) -> float:
+    return float(sum(np.vdot(np.asarray(x, np.float64), np.asarray(y, np.float64)) for x, y in zip(a, b, strict=True)))
+
+
+def _slope(f: Callable[[float], float], h: float = 0.05) -> tuple[float, float]:
+    """df(0) by central differences and Richardson extrapolation (Ridders 1982), and an estimate of its error."""
+    table: list[list[float]] = []
+    best, error = 0.0, np.inf
+    for i in range(_STEPS):
+        row = [(f(h) - f(-h)) / (2 * h)]
+        for j, above in enumerate(table[-1] if table else []):
+            factor = 4.0 ** (j + 1)
+            row.append((factor * row[j] - above) / (factor - 1))
+            guess = max(abs(row[-1] - row[-2]), abs(row[-1] - above))
+            if guess < error:
+                best, error = row[-1], guess
+        table.append(row)
+        h /= 2
+    return best, error
+
+
+def check_grad(f: Callable, *inputs: Any, order: int = 2, seed: int = 0, scale: float = 0.05) -> None:
+    """Raise GradientError if a derivative of f at ``inputs``, up to ``order``, is wrong.
+
+    Inputs are arrays or tensors, taken as float64. ``scale`` is the largest step; f must be smooth that far.
+
+    >>> import minigrad as mg, numpy as np
+    >>> mg.testing.check_grad(mg.tanh, np.array([0.3, -1.0]))
+    """
+    xs = [np.asarray(x, np.float64) for x in inputs]
+    rng = np.random.default_rng(seed)
+
+    def flat(*ts: Tensor) -> tuple:
+        return tuple(y for y in leaves(f(*ts)) if y.dtype.kind == "f")
+
+    _check(flat, xs, order, 1, rng, scale)
+
+
+def _check(f: Callable, xs: list[np.ndarray], order: int, level: int, rng: np.random.Generator, scale: float) -> None:
+    tensors = [Tensor(np.array(x)) for x in xs]
+    ys, pull = vjp(f, *tensors)
+    gs = [Tensor(np.asarray(rng.standard_normal(y.shape))) for y in ys]
+    vs = [rng.standard_normal(x.shape) for x in xs]
+    norm = max(1.0, np.sqrt(_inner(vs, vs)))
+    vs = [v / norm for v in vs]
+    analytic = _inner(pull(gs), vs)
+
+    def along(h: float) -> float:
+        with no_grad():
+            return _inner(gs, f(*[Tensor(np.asarray(x + h * v)) for x, v in zip(xs, vs)]))
+
+    numerical, error = _slope(along, scale)
+    size = max(1.0, abs(analytic), abs(numerical), *(float(np.abs(np.asarray(g)).max(initial=0)) for g in gs))
+    if not abs(analytic - numerical) <= TOLERANCE[min(level, 2)] * size + 2 * error:
+        shapes = ", ".join(str(x.shape) for x in xs)
+        raise GradientError(
+            f"order {level} at inputs {shapes}: reverse mode {analytic:.12g}, numerical {numerical:.12g} +- {error:.1g}, "
+            f"ratio {analytic / numerical if numerical else np.inf:.6g}"
+        )
+    if level < order:
+        count = len(xs)
+
+        def derivative(*args: Tensor) -> tuple:
+            return tuple(vjp(f, *args[:count])[1](args[count:]))
+
+        _check(derivative, [*xs, *[np.asarray(g) for g in gs]], order, level + 1, rng, scale)
