@@ -15,6 +15,7 @@ from minigrad.kernels.cpu.gemm import matmul
 from minigrad.kernels.cpu.memory import keep_memory
 from minigrad.kernels.cpu.reduce import cumsum, reduce
 from minigrad.kernels.cpu.rows import rows
+from minigrad.kernels.cpu.update import squares, update
 
 keep_memory()
 
@@ -64,6 +65,6 @@ def getitem(x: np.ndarray, index: Any) -> np.ndarray:
 
 __all__ = [
     "Elementwise", "add_rows", "array_type", "astype", "broadcast_to", "concatenate", "cumsum", "flip", "from_numpy",
-    "full", "getitem", "matmul", "matrix_transpose", "name", "pad", "pick", "place", "reduce", "reshape", "rows", "scatter", "take", "to_numpy",
-    "transpose",
+    "full", "getitem", "matmul", "matrix_transpose", "name", "pad", "pick", "place", "reduce", "reshape", "rows", "scatter", "squares", "take",
+    "to_numpy", "transpose", "update",
 ]  # fmt: skip

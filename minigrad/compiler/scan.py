@@ -1,0 +1,81 @@
+"""Floor 4: one recurrence loop; the cell is an argument. This is the definition, step by step on the tape."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from minigrad.engine import Tensor
+from minigrad.engine.tree import leaves, rebuild, tree_map
+from minigrad.errors import DtypeError, ShapeError, describe
+from minigrad.ops import reshape, stack, unstack, where
+
+Cell = Callable[[Any, Any, Any], tuple[Any, Any]]
+
+
+def check_lengths(where_: str, lengths: Any, steps: int, batch: int) -> np.ndarray | None:
+    """``lengths`` as an integer array (B,) with 0 <= length <= T, or None if every row has all steps."""
+    if lengths is None:
+        return None
+    found = lengths.numpy() if isinstance(lengths, Tensor) else np.asarray(lengths)
+    if found.dtype.kind not in "iu":
+        raise DtypeError(describe(where_, f"lengths of dtype {found.dtype}", "integers"))
+    if found.shape != (batch,):
+        raise ShapeError(describe(where_, f"lengths {found.shape}", f"(B,) = ({batch},)"))
+    if batch and not 0 <= found.min() <= found.max() <= steps:
+        got = f"lengths from {found.min()} to {found.max()}"
+        raise ShapeError(describe(where_, got, f"0 <= length <= T = {steps}"))
+    return None if (found == steps).all() else found.astype(np.int64)
+
+
+def _choose(active: np.ndarray, new: Tensor, old: Any) -> Tensor:
+    """Rows (B, ...) of ``new`` where active, else of ``old``."""
+    return where(reshape(Tensor(active), (-1,) + (1,) * (new.ndim - 1)), new, old)
+
+
+def scan(cell: Cell, params: Any, xs: Any, state: Any, *, lengths: Any = None, reverse: bool = False) -> tuple[Any, Any]:
+    """Run ``cell(params, x_t, state) -> (state, y_t)`` over t = 0 .. T-1.
+
+    xs:       (T, B, ...), or a container of such tensors
+    state:    a tensor (B, ...) or a container of them
+    lengths:  integers (B,), in any order: row b has ``lengths[b]`` steps. What lies behind has no influence on
+              results and gradients; y is 0 there, and the final state is that of the last step of the row.
+    reverse:  from the last step of each row to the first
+    Returns ``(ys, state)``: ys (T, B, ...) in the order of xs, and the final state.
+
+    >>> import minigrad as mg
+    >>> def leaky(p, x, h):
+    ...     h = p * h + x
+    ...     return h, h
+    >>> ys, h = mg.scan(leaky, mg.tensor(0.5), mg.tensor([[[1.0]], [[1.0]]]), mg.tensor([[0.0]]))
+    >>> h
+    tensor([[1.5]], by=add)
+    """
+    sequences = leaves(xs)
+    if not sequences or any(x.ndim < 2 for x in sequences):
+        got = "no sequence" if not sequences else ", ".join(str(x.shape) for x in sequences)
+        raise ShapeError(describe("scan", got, "xs of shape (T, B, ...)"))
+    steps, batch = sequences[0].shape[:2]
+    if steps == 0 or any(x.shape[:2] != (steps, batch) for x in sequences):
+        got = ", ".join(str(x.shape) for x in sequences)
+        raise ShapeError(describe("scan", got, "one T >= 1 and one B for all of xs"))
+    if any(s.ndim < 1 or s.shape[0] != batch for s in leaves(state)):
+        got = ", ".join(str(s.shape) for s in leaves(state))
+        raise ShapeError(describe("scan", f"state {got}", f"(B, ...) with B = {batch}, because xs is {sequences[0].shape}"))
+    found = check_lengths("scan", lengths, steps, batch)
+    parts = [unstack(x) for x in sequences]
+    ys: list[Any] = [None] * steps
+    for t in reversed(range(steps)) if reverse else range(steps):
+        x_t = [part[t] for part in parts]
+        if found is None:
+            state, ys[t] = cell(params, rebuild(xs, x_t), state)
+            continue
+        active = t < found  # (B,)
+        x_t = [_choose(active, x, 0.0) if x.dtype.kind == "f" else x for x in x_t]  # NaN in padding must not meet a gradient
+        new, y = cell(params, rebuild(xs, x_t), state)
+        state = tree_map(lambda n, o: _choose(active, n, o), new, state)
+        ys[t] = tree_map(lambda n: _choose(active, n, 0.0), y)
+    columns = zip(*[leaves(y) for y in ys], strict=True)
+    return rebuild(ys[0], [stack(column) for column in columns]), state

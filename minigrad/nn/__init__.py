@@ -1,0 +1,12 @@
+"""Floor 5: modules with parameters, under PyTorch's names, shapes and call signatures."""
+
+from minigrad.nn.checkpoint import load, read, save, write
+from minigrad.nn.layers import Dropout, Embedding, LayerNorm, Linear
+from minigrad.nn.module import Module, Parameter
+from minigrad.nn.recurrent import GRU, LSTM, RNN
+from minigrad.nn.torch_weights import from_torch
+
+__all__ = [
+    "GRU", "LSTM", "RNN", "Dropout", "Embedding", "LayerNorm", "Linear", "Module", "Parameter", "from_torch", "load",
+    "read", "save", "write",
+]  # fmt: skip

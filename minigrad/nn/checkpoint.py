@@ -1,0 +1,91 @@
+"""Floor 5: checkpoints: a safetensors file with tensors and one JSON text; no pickle, nothing runs on loading.
+
+A file is written beside its place, synced, then renamed: what was there stays whole until the new one is.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save as to_bytes
+
+from minigrad.errors import UserError, describe
+from minigrad.nn.module import Module
+
+FORMAT = "minigrad-1"
+
+
+def write_atomically(path: str | os.PathLike, data: bytes) -> None:
+    """Write ``data`` to a temporary file beside ``path``, sync it, rename it."""
+    path = Path(path)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o666 & ~_umask())
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def write(path: str | os.PathLike, tensors: dict[str, np.ndarray], meta: dict[str, Any]) -> None:
+    """A checkpoint of arrays by name, and ``meta``, anything that JSON can hold."""
+    text = {"format": FORMAT, "meta": json.dumps(meta)}
+    write_atomically(path, to_bytes({k: np.ascontiguousarray(v) for k, v in tensors.items()}, text))
+
+
+def read(path: str | os.PathLike) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """The arrays and ``meta`` of a checkpoint; UserError if the file is not one, or is damaged."""
+    where = f"checkpoint {path}"
+    try:
+        with safe_open(path, framework="np") as file:
+            text = file.metadata() or {}
+            if text.get("format") != FORMAT:
+                raise UserError(describe(where, "a safetensors file of another program", f"format {FORMAT}"))
+            tensors = {name: file.get_tensor(name) for name in file.keys()}
+            meta = json.loads(text["meta"])
+    except FileNotFoundError:
+        raise UserError(describe(where, "no such file", "a file written by minigrad")) from None
+    except OSError as error:
+        raise UserError(describe(where, error.strerror or str(error), "a readable file")) from None
+    except (SafetensorError, KeyError, json.JSONDecodeError, ValueError) as error:
+        if isinstance(error, UserError):
+            raise
+        raise UserError(describe(where, f"a damaged or foreign file ({error})", "a file written by minigrad")) from None
+    if not isinstance(meta, dict):
+        raise UserError(describe(where, "meta that is no object", "a file written by minigrad"))
+    return tensors, meta
+
+
+def save(path: str | os.PathLike, model: Module) -> None:
+    """The parameters of a module; those of a model class also with what it needs to be built again.
+
+    >>> import minigrad as mg, tempfile, os
+    >>> path = os.path.join(tempfile.mkdtemp(), "linear.safetensors")
+    >>> mg.save(path, mg.nn.Linear(2, 1, generator=0))
+    >>> mg.load(path, into=mg.nn.Linear(2, 1))
+    Linear(3 parameters)
+    """
+    write(path, model.state_dict(), {"class": type(model).__name__, "config": getattr(model, "config", None)})
+
+
+def load(path: str | os.PathLike, into: Module) -> Module:
+    """Parameters of a file into a module of the same structure."""
+    tensors, _ = read(path)
+    into.load_state_dict(tensors)
+    return into

@@ -1,0 +1,94 @@
+"""Floor 5: the layers without time: Linear, Embedding, Dropout, LayerNorm."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from minigrad import ops
+from minigrad.engine import Tensor
+from minigrad.errors import ShapeError, describe
+from minigrad.nn.module import Module, Parameter, Seed, as_generator
+
+
+def uniform(generator: np.random.Generator, bound: float, *shape: int) -> Tensor:
+    """A parameter drawn from U(-bound, bound)."""
+    return Parameter(generator.uniform(-bound, bound, shape).astype(np.float32))
+
+
+class Linear(Module):
+    """y = x W^T + b; x (..., I), W (O, I), b (O,), y (..., O). Both drawn from U(-1/sqrt(I), 1/sqrt(I)).
+
+    >>> import minigrad as mg
+    >>> mg.nn.Linear(3, 2, generator=0)(mg.tensor([[1.0, 2.0, 3.0]])).shape
+    (1, 2)
+    """
+
+    def __init__(self, in_features: int, out_features: int, bias: bool = True, *, generator: Seed = None):
+        rng = as_generator(generator)
+        bound = 1 / max(in_features, 1) ** 0.5
+        self.weight = uniform(rng, bound, out_features, in_features)
+        self.bias = uniform(rng, bound, out_features) if bias else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        if x.ndim == 0 or x.shape[-1] != self.weight.shape[1]:
+            expected = f"(..., I) with I = {self.weight.shape[1]}"
+            raise ShapeError(describe("Linear", f"x {x.shape}", expected))
+        return ops.linear(x, self.weight, self.bias)
+
+
+class Embedding(Module):
+    """e = E[i]: the rows of a table (V, D) at integers (...), giving (..., D). Drawn from N(0, scale^2).
+
+    >>> import minigrad as mg
+    >>> mg.nn.Embedding(10, 4, generator=0)([[1, 2, 3]]).shape
+    (1, 3, 4)
+    """
+
+    def __init__(self, num_embeddings: int, embedding_dim: int, *, scale: float = 1.0, generator: Seed = None):
+        rng = as_generator(generator)
+        self.weight = Parameter(scale * rng.standard_normal((num_embeddings, embedding_dim), np.float32))
+
+    def forward(self, indices: Any) -> Tensor:
+        return ops.embedding(self.weight, indices)
+
+
+class Dropout(Module):
+    """In training each element is 0 with probability p, else x / (1 - p); in evaluation x. Masks come from the
+    generator, so a seed repeats them.
+
+    >>> import minigrad as mg
+    >>> mg.nn.Dropout(0.5).eval()(mg.tensor([1.0]))
+    tensor([1.])
+    """
+
+    def __init__(self, p: float = 0.5, *, generator: Seed = None):
+        if not 0.0 <= p < 1.0:
+            raise ValueError(describe("Dropout", f"p={p}", "0 <= p < 1"))
+        self.p, self.generator = p, as_generator(generator)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.training or self.p == 0.0:
+            return x
+        mask = self.generator.random(x.shape, np.float32) >= self.p
+        return ops.dropout(x, ops.astype(Tensor(mask), x.dtype), self.p)
+
+
+class LayerNorm(Module):
+    """y = (x - mean) / sqrt(var + eps) w + b over the last axis, n wide (Ba, Kiros and Hinton 2016).
+
+    >>> import minigrad as mg
+    >>> mg.nn.LayerNorm(2)(mg.tensor([[1.0, 3.0]]))
+    tensor([[-1.,  1.]], by=add)
+    """
+
+    def __init__(self, n: int, eps: float = 1e-5):
+        self.weight, self.bias, self.eps = Parameter(np.ones(n, np.float32)), Parameter(np.zeros(n, np.float32)), eps
+
+    def forward(self, x: Tensor) -> Tensor:
+        if x.ndim == 0 or x.shape[-1] != self.weight.shape[0]:
+            raise ShapeError(describe("LayerNorm", f"x {x.shape}", f"(..., {self.weight.shape[0]})"))
+        centred = ops.sub(x, ops.mean(x, -1, keepdims=True))
+        variance = ops.mean(ops.square(centred), -1, keepdims=True)
+        return centred / ops.sqrt(variance + self.eps) * self.weight + self.bias  # type: ignore[operator]

@@ -1,0 +1,191 @@
+"""Floor 5: RNN, GRU and LSTM: a cell, stacked, in one direction or both, each layer one ``scan``."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+
+from minigrad import ops
+from minigrad.compiler import check_lengths, scan
+from minigrad.engine import Tensor
+from minigrad.engine.tree import leaves, rebuild, tree_map
+from minigrad.errors import DtypeError, ShapeError, describe
+from minigrad.nn import cells
+from minigrad.nn.layers import Dropout, uniform
+from minigrad.nn.module import Module, Seed, as_generator
+
+
+class Recurrent(Module):
+    """What RNN, GRU and LSTM share; they choose the cell, its gates and its state.
+
+    Parameters of layer k (and direction, ``_reverse``): ``weight_ih_lk`` (gates H, I), ``weight_hh_lk`` (gates H, H),
+    ``bias_lk`` (gates H,), drawn from U(-1/sqrt(H), 1/sqrt(H)). With ``dropout``, the outputs of every layer but the last
+    are dropped in training.
+
+    Call ``(x, state=None, lengths=None)``: x (T, B, I), or (B, T, I) if ``batch_first``; lengths integers (B,) in any
+    order. Returns ``(output, state)``: output (T, B, D H), D directions; each state (layers D, B, H).
+    """
+
+    gates: int
+    states = 1
+
+    def __init__(self, input_size: int, hidden_size: int, num_layers: int = 1, *, bidirectional: bool = False,
+                 dropout: float = 0.0, batch_first: bool = False, generator: Seed = None):  # fmt: skip
+        for name, n in (("input_size", input_size), ("hidden_size", hidden_size), ("num_layers", num_layers)):
+            if n < 1:
+                raise ValueError(describe(type(self).__name__, f"{name}={n}", "1 or more"))
+        self.input_size, self.hidden_size, self.num_layers = input_size, hidden_size, num_layers
+        self.bidirectional, self.batch_first = bidirectional, batch_first
+        rng = as_generator(generator)
+        self.dropout = Dropout(dropout, generator=rng)
+        bound = hidden_size**-0.5
+        for layer, suffix in self._directions():
+            width = input_size if layer == 0 else hidden_size * (2 if bidirectional else 1)
+            rows = self.gates * hidden_size
+            setattr(self, f"weight_ih_{suffix}", uniform(rng, bound, rows, width))
+            setattr(self, f"weight_hh_{suffix}", uniform(rng, bound, rows, hidden_size))
+            setattr(self, f"bias_{suffix}", uniform(rng, bound, rows))
+            self._more(suffix, rng, bound)
+
+    def _more(self, suffix: str, rng: np.random.Generator, bound: float) -> None:
+        """Further parameters of a cell."""
+
+    def _directions(self) -> list[tuple[int, str]]:
+        """Layer and name suffix of every scan, in the order of the states."""
+        ends = ("", "_reverse") if self.bidirectional else ("",)
+        return [(layer, f"l{layer}{end}") for layer in range(self.num_layers) for end in ends]
+
+    def cell(self) -> Any:
+        raise NotImplementedError
+
+    def cell_parameters(self, suffix: str) -> SimpleNamespace:
+        """The parameters under the names of the cell's equations."""
+        return SimpleNamespace(
+            W=getattr(self, f"weight_ih_{suffix}"), U=getattr(self, f"weight_hh_{suffix}"), b=getattr(self, f"bias_{suffix}")
+        )
+
+    def _initial(self, state: Any, batch: int, dtype: Any) -> list[Any]:
+        """One state for every scan; None is zeros."""
+        count, name = len(self._directions()), type(self).__name__
+        expected = (count, batch, self.hidden_size)
+        if state is None:
+            zeros = Tensor(np.zeros(expected, dtype))
+            state = (zeros, zeros) if self.states == 2 else zeros
+        parts = leaves(state)
+        if len(parts) != self.states or any(not isinstance(s, Tensor) or s.shape != expected for s in parts):
+            got = ", ".join(str(np.shape(s)) for s in parts)
+            wanted = f"{self.states} tensor(s) (layers D, B, H) = {expected}"
+            raise ShapeError(describe(name, f"state {got}", wanted))
+        columns = [ops.unstack(s) for s in parts]
+        return [rebuild(state, [c[k] for c in columns]) for k in range(count)]
+
+    def forward(self, x: Tensor, state: Any = None, lengths: Any = None) -> tuple[Tensor, Any]:
+        name = type(self).__name__
+        if not isinstance(x, Tensor) or x.ndim != 3 or x.shape[2] != self.input_size:
+            layout = "(B, T, I)" if self.batch_first else "(T, B, I)"
+            raise ShapeError(describe(name, f"x {np.shape(x)}", f"{layout} with I = {self.input_size}"))
+        weights = self.weight_ih_l0.dtype  # type: ignore[attr-defined]
+        if x.dtype != weights:
+            raise DtypeError(describe(name, f"x of {x.dtype}", f"{weights}, as the weights", "cast it with .astype()"))
+        if self.batch_first:
+            x = ops.swapaxes(x, 0, 1)
+        lengths = check_lengths(name, lengths, *x.shape[:2])
+        initial = self._initial(state, x.shape[1], x.dtype)
+        final, outputs, last = [], [], 0
+        for (layer, suffix), start in zip(self._directions(), initial):
+            if layer != last:
+                x, outputs, last = self.dropout(_joined(outputs)), [], layer
+            reverse = suffix.endswith("_reverse")
+            ys, end = scan(self.cell(), self.cell_parameters(suffix), x, start, lengths=lengths, reverse=reverse)
+            outputs.append(ys)
+            final.append(end)
+        output = _joined(outputs)
+        if self.batch_first:
+            output = ops.swapaxes(output, 0, 1)
+        return output, tree_map(lambda *s: ops.stack(s), *final)
+
+
+def _joined(outputs: list[Tensor]) -> Tensor:
+    return outputs[0] if len(outputs) == 1 else ops.concat(outputs, -1)
+
+
+class RNN(Recurrent):
+    """h_t = tanh(W x_t + U h_{t-1} + b), or relu.
+
+    >>> import minigrad as mg
+    >>> output, h = mg.nn.RNN(3, 5, generator=0)(mg.tensor([[[1.0, 2.0, 3.0]]]))
+    >>> output.shape, h.shape
+    ((1, 1, 5), (1, 1, 5))
+    """
+
+    gates = 1
+
+    def __init__(self, input_size: int, hidden_size: int, num_layers: int = 1, *, nonlinearity: str = "tanh", **options: Any):
+        if nonlinearity not in ("tanh", "relu"):
+            raise ValueError(describe("RNN", f"nonlinearity={nonlinearity!r}", "'tanh' or 'relu'"))
+        self.nonlinearity = nonlinearity
+        super().__init__(input_size, hidden_size, num_layers, **options)
+
+    def cell(self) -> Any:
+        return cells.rnn_tanh if self.nonlinearity == "tanh" else cells.rnn_relu
+
+
+class GRU(Recurrent):
+    """Gated recurrent unit; u weighs the candidate: h_t = u n + (1 - u) h_{t-1}.
+
+    ``reset="before"`` applies the relevance gate before the product with the state, ``"after"`` behind it (as PyTorch
+    does, with a bias ``bias_hn`` inside); ``relevance=False`` leaves it out. Rows of the weights: r, u, n.
+    ``mg.nn.from_torch`` turns PyTorch's z = 1 - u round.
+
+    >>> import minigrad as mg
+    >>> mg.nn.GRU(3, 5, bidirectional=True, generator=0)(mg.tensor([[[1.0, 2.0, 3.0]]]))[0].shape
+    (1, 1, 10)
+    """
+
+    def __init__(self, input_size: int, hidden_size: int, num_layers: int = 1, *, reset: str = "before",
+                 relevance: bool = True, **options: Any):  # fmt: skip
+        if reset not in ("before", "after"):
+            raise ValueError(describe("GRU", f"reset={reset!r}", "'before' or 'after'"))
+        self.reset, self.relevance = reset, relevance
+        self.gates = 3 if relevance else 2
+        super().__init__(input_size, hidden_size, num_layers, **options)
+
+    def _more(self, suffix: str, rng: np.random.Generator, bound: float) -> None:
+        if self.relevance and self.reset == "after":
+            setattr(self, f"bias_hn_{suffix}", uniform(rng, bound, self.hidden_size))
+
+    def cell(self) -> Any:
+        if not self.relevance:
+            return cells.gru_simple
+        return cells.gru_before if self.reset == "before" else cells.gru_after
+
+    def cell_parameters(self, suffix: str) -> SimpleNamespace:
+        p = super().cell_parameters(suffix)
+        if self.relevance and self.reset == "before":
+            p.U, p.U_n = ops.split(p.U, [2 * self.hidden_size])
+        elif self.relevance:
+            p.c = getattr(self, f"bias_hn_{suffix}")
+        return p
+
+
+class LSTM(Recurrent):
+    """Long short-term memory; the state is (h, c). Rows of the weights: i, f, g, o. ``forget_bias`` is added to the
+    drawn bias of f.
+
+    >>> import minigrad as mg
+    >>> output, (h, c) = mg.nn.LSTM(3, 5, num_layers=2, generator=0)(mg.tensor([[[1.0, 2.0, 3.0]]]))
+    >>> output.shape, h.shape, c.shape
+    ((1, 1, 5), (2, 1, 5), (2, 1, 5))
+    """
+
+    gates, states = 4, 2
+
+    def __init__(self, input_size: int, hidden_size: int, num_layers: int = 1, *, forget_bias: float = 0.0, **options: Any):
+        super().__init__(input_size, hidden_size, num_layers, **options)
+        for _, suffix in self._directions():
+            getattr(self, f"bias_{suffix}").data[hidden_size : 2 * hidden_size] += np.float32(forget_bias)
+
+    def cell(self) -> Any:
+        return cells.lstm

@@ -1,0 +1,151 @@
+"""Floor 5: the optimisers: after ``backward``, ``step`` replaces the data of every parameter that has a gradient.
+
+The data is replaced, not written to: a graph recorded before keeps its values.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+
+from minigrad.engine import Tensor
+from minigrad.errors import MinigradError, describe
+from minigrad.kernels import BACKENDS
+
+
+class Optimizer:
+    """Base: parameters, a learning rate ``lr`` that may be set between steps, buffers for each parameter."""
+
+    name: str
+    buffers = 1
+
+    def __init__(self, parameters: Iterable[Tensor], lr: float):
+        self.parameters = list(parameters)
+        if not self.parameters:
+            raise ValueError(describe(type(self).__name__, "no parameter", "one at least", "pass model.parameters()"))
+        if any(not isinstance(p, Tensor) or not p.requires_grad or not p.is_leaf for p in self.parameters):
+            raise ValueError(describe(type(self).__name__, "something that is no parameter", "leaf tensors with requires_grad"))
+        if not lr >= 0:
+            raise ValueError(describe(type(self).__name__, f"lr={lr}", "a number >= 0"))
+        self.lr = lr
+        self.steps = 0
+        self._state: list[list[Any]] = [[] for _ in self.parameters]
+
+    def settings(self) -> list[float]:
+        """The numbers that the kernel reads."""
+        raise NotImplementedError
+
+    def step(self) -> None:
+        """One update from the gradients of now."""
+        self.steps += 1
+        settings = self.settings()
+        for p, state in zip(self.parameters, self._state):
+            if p.grad is None:
+                continue
+            backend = BACKENDS[type(p.data)]
+            if not state:
+                state += [backend.full(p.shape, 0, p.dtype) for _ in range(self.buffers)]
+            p.data = backend.update(self.name, p.data, p.grad.data, state, settings)
+
+    def zero_grad(self) -> None:
+        for p in self.parameters:
+            p.grad = None
+
+    def state_dict(self) -> dict[str, np.ndarray]:
+        """Arrays ``i.j``, buffer j of parameter i, and the number of steps."""
+        arrays = {
+            f"{i}.{j}": BACKENDS[type(b)].to_numpy(b).copy() for i, state in enumerate(self._state) for j, b in enumerate(state)
+        }
+        return {"steps": np.array(self.steps), **arrays}
+
+    def load_state_dict(self, state: dict[str, np.ndarray]) -> None:
+        new: list[list[Any]] = []
+        for i, p in enumerate(self.parameters):
+            found = [state[f"{i}.{j}"] for j in range(self.buffers) if f"{i}.{j}" in state]
+            if any(np.shape(b) != p.shape for b in found) or len(found) not in (0, self.buffers):
+                got = f"buffers of shapes {[np.shape(b) for b in found]}"
+                raise MinigradError(describe(type(self).__name__, got, f"{self.buffers} of shape {p.shape}"))
+            new.append([BACKENDS[type(p.data)].from_numpy(np.asarray(b, p.dtype)) for b in found])
+        if "steps" not in state:
+            raise MinigradError(describe(type(self).__name__, "no number of steps", "the state of an optimiser"))
+        self._state, self.steps = new, int(state["steps"])
+
+
+class SGD(Optimizer):
+    """m = momentum m + g + weight_decay p;  p -= lr m (PyTorch's form of momentum).
+
+    >>> import minigrad as mg
+    >>> w = mg.tensor([1.0], requires_grad=True)
+    >>> (w * w).sum().backward()
+    >>> mg.optim.SGD([w], lr=0.1).step()
+    >>> w
+    tensor([0.8], requires_grad=True)
+    """
+
+    name = "sgd"
+
+    def __init__(self, parameters: Iterable[Tensor], lr: float, momentum: float = 0.0, weight_decay: float = 0.0):
+        super().__init__(parameters, lr)
+        self.momentum, self.weight_decay = momentum, weight_decay
+
+    def settings(self) -> list[float]:
+        return [self.lr, self.momentum, self.weight_decay]
+
+
+class Adagrad(Optimizer):
+    """v += g^2;  p -= lr g / (sqrt(v) + eps) (Duchi, Hazan and Singer 2011)."""
+
+    name = "adagrad"
+
+    def __init__(self, parameters: Iterable[Tensor], lr: float = 1e-2, eps: float = 1e-10, weight_decay: float = 0.0):
+        super().__init__(parameters, lr)
+        self.eps, self.weight_decay = eps, weight_decay
+
+    def settings(self) -> list[float]:
+        return [self.lr, self.eps, self.weight_decay]
+
+
+class RMSprop(Optimizer):
+    """v = alpha v + (1 - alpha) g^2;  m = momentum m + g / (sqrt(v) + eps);  p -= lr m (Tieleman and Hinton 2012)."""
+
+    name, buffers = "rmsprop", 2
+
+    def __init__(self, parameters: Iterable[Tensor], lr: float = 1e-2, alpha: float = 0.99, eps: float = 1e-8,
+                 momentum: float = 0.0, weight_decay: float = 0.0):  # fmt: skip
+        super().__init__(parameters, lr)
+        self.alpha, self.eps, self.momentum, self.weight_decay = alpha, eps, momentum, weight_decay
+
+    def settings(self) -> list[float]:
+        return [self.lr, self.alpha, self.eps, self.momentum, self.weight_decay]
+
+
+class Adam(Optimizer):
+    """m, v: running means of g and g^2, corrected for their start;  p -= lr m / (sqrt(v) + eps) (Kingma and Ba 2015).
+
+    ``weight_decay`` adds to the gradient; AdamW takes it from the parameter instead.
+    """
+
+    name, buffers, decoupled = "adam", 2, False
+
+    def __init__(self, parameters: Iterable[Tensor], lr: float = 1e-3, betas: tuple[float, float] = (0.9, 0.999),
+                 eps: float = 1e-8, weight_decay: float = 0.0):  # fmt: skip
+        super().__init__(parameters, lr)
+        self.betas, self.eps, self.weight_decay = betas, eps, weight_decay
+
+    def settings(self) -> list[float]:
+        b1, b2 = self.betas
+        c1, c2 = 1 / (1 - b1**self.steps), 1 / (1 - b2**self.steps)
+        decay = (0.0, self.weight_decay) if self.decoupled else (self.weight_decay, 0.0)
+        return [self.lr, b1, b2, self.eps, c1, c2, *decay]
+
+
+class AdamW(Adam):
+    """Adam with p (1 - lr weight_decay) before the step (Loshchilov and Hutter 2019)."""
+
+    decoupled = True
+
+    def __init__(self, parameters: Iterable[Tensor], lr: float = 1e-3, betas: tuple[float, float] = (0.9, 0.999),
+                 eps: float = 1e-8, weight_decay: float = 1e-2):  # fmt: skip
+        super().__init__(parameters, lr, betas, eps, weight_decay)

@@ -1,0 +1,1 @@
+"""Floor 7: sequence models: objectives, data, decoding."""
