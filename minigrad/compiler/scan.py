@@ -11,6 +11,7 @@ from minigrad.engine import Tensor
 from minigrad.engine.tree import leaves, rebuild, tree_map
 from minigrad.errors import DtypeError, ShapeError, describe
 from minigrad.ops import reshape, stack, unstack, where
+from minigrad.ops.shapes import as_tensor
 
 Cell = Callable[[Any, Any, Any], tuple[Any, Any]]
 
@@ -35,6 +36,21 @@ def _choose(active: np.ndarray, new: Tensor, old: Any) -> Tensor:
     return where(reshape(Tensor(active), (-1,) + (1,) * (new.ndim - 1)), new, old)
 
 
+def _tensors(tree: Any) -> Any:
+    return tree_map(lambda x: as_tensor("scan", x), tree)
+
+
+def _check_step(new: Any, old: Any, y: Any, batch: int) -> None:
+    """A cell keeps the shapes and dtypes of its state, and gives outputs (B, ...)."""
+    got, expected = ([f"{np.shape(s)} {getattr(s, 'dtype', '')}" for s in leaves(state)] for state in (new, old))
+    do = "a cell returns (state, y_t)"
+    if got != expected:
+        raise ShapeError(describe("scan", f"a cell that returns the state {', '.join(got)}", ", ".join(expected), do))
+    if any(np.shape(part)[:1] != (batch,) for part in leaves(y)):
+        shapes = ", ".join(str(np.shape(part)) for part in leaves(y))
+        raise ShapeError(describe("scan", f"a cell that returns y_t {shapes}", f"(B, ...) with B = {batch}", do))
+
+
 def scan(cell: Cell, params: Any, xs: Any, state: Any, *, lengths: Any = None, reverse: bool = False) -> tuple[Any, Any]:
     """Run ``cell(params, x_t, state) -> (state, y_t)`` over t = 0 .. T-1.
 
@@ -42,6 +58,7 @@ def scan(cell: Cell, params: Any, xs: Any, state: Any, *, lengths: Any = None, r
     state:    a tensor (B, ...) or a container of them
     lengths:  integers (B,), in any order: row b has ``lengths[b]`` steps. What lies behind has no influence on
               results and gradients; y is 0 there, and the final state is that of the last step of the row.
+              (The cell meets zeros there, and must have finite values and derivatives for them.)
     reverse:  from the last step of each row to the first
     Returns ``(ys, state)``: ys (T, B, ...) in the order of xs, and the final state.
 
@@ -53,6 +70,7 @@ def scan(cell: Cell, params: Any, xs: Any, state: Any, *, lengths: Any = None, r
     >>> h
     tensor([[1.5]], by=add)
     """
+    xs, state = _tensors(xs), _tensors(state)
     sequences = leaves(xs)
     if not sequences or any(x.ndim < 2 for x in sequences):
         got = "no sequence" if not sequences else ", ".join(str(x.shape) for x in sequences)
@@ -67,15 +85,18 @@ def scan(cell: Cell, params: Any, xs: Any, state: Any, *, lengths: Any = None, r
     found = check_lengths("scan", lengths, steps, batch)
     parts = [unstack(x) for x in sequences]
     ys: list[Any] = [None] * steps
-    for t in reversed(range(steps)) if reverse else range(steps):
+    order = range(steps)[::-1] if reverse else range(steps)
+    for t in order:
         x_t = [part[t] for part in parts]
-        if found is None:
-            state, ys[t] = cell(params, rebuild(xs, x_t), state)
-            continue
-        active = t < found  # (B,)
-        x_t = [_choose(active, x, 0.0) if x.dtype.kind == "f" else x for x in x_t]  # NaN in padding must not meet a gradient
+        if found is not None:
+            active = t < found  # (B,)
+            x_t = [_choose(active, x, 0) for x in x_t]  # NaN in padding must not meet a gradient
         new, y = cell(params, rebuild(xs, x_t), state)
-        state = tree_map(lambda n, o: _choose(active, n, o), new, state)
-        ys[t] = tree_map(lambda n: _choose(active, n, 0.0), y)
+        if t == order[0]:
+            _check_step(new, state, y, batch)
+        if found is not None:
+            new = tree_map(lambda n, o: _choose(active, n, o), new, state)
+            y = tree_map(lambda n: _choose(active, n, 0), y)
+        state, ys[t] = new, y
     columns = zip(*[leaves(y) for y in ys], strict=True)
     return rebuild(ys[0], [stack(column) for column in columns]), state

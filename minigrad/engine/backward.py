@@ -105,8 +105,8 @@ def _pull(node: Node, g: Any, cotangents: dict[Key, Any], useful: set[Key] | Non
     """Run a node's rules and hand the results to its inputs."""
     inputs, rules, attrs = _inputs(node), node.op.vjp, node.attrs
     y = node.result()
-    g = tuple(g) if isinstance(g, list) else g
-    together = rules(g, y, *inputs, **attrs) if callable(rules) else None
+    g = tuple(g) if type(g) is list else g
+    together = None if type(rules) is tuple else rules(g, y, *inputs, **attrs)  # type: ignore[misc, operator]
     for i, x in enumerate(inputs):
         if not x.requires_grad or (useful is not None and key(x) not in useful):
             continue

@@ -38,20 +38,22 @@ class Operation:
     vjp: tuple[Callable[..., Tensor] | None, ...] | Callable[..., Sequence[Tensor | None]] | None = None
 
 
+next_serial = count().__next__
+_NONE: dict[str, Any] = {}
+
+
 class Node:
     """One use of an operation. ``inputs`` and ``out`` are dropped when the graph is freed; ``where``, the line
     that called it, is set in anomaly mode only."""
 
     __slots__ = ("op", "inputs", "attrs", "out", "serial", "where", "__weakref__")
 
-    _count = count()
-
     def __init__(self, op: Operation, inputs: tuple[Tensor, ...], attrs: dict[str, Any], out: Any):
         self.op = op
         self.inputs: tuple[Tensor, ...] | None = inputs
         self.attrs = attrs
         self.out = out  # arrays, not tensors: a tensor would point back here and keep the buffer alive
-        self.serial = next(Node._count)
+        self.serial = next_serial()
 
     def result(self) -> Any:
         """The result as tensors of this node, so that a rule's use of it is differentiated too."""
@@ -120,7 +122,7 @@ def checks_anomalies() -> bool:
 
 def apply(op: Operation, inputs: tuple[Tensor, ...], attrs: dict[str, Any] | None = None) -> Any:
     """The result of an operation as a tensor (or a tuple of them), recorded if a gradient may be asked for."""
-    attrs = attrs or {}
+    attrs = attrs or _NONE
     try:
         arrays = [x.data for x in inputs]
     except IsSymbol:
@@ -128,7 +130,7 @@ def apply(op: Operation, inputs: tuple[Tensor, ...], attrs: dict[str, Any] | Non
         return symbol.trace(op, inputs, attrs)
     backend = BACKENDS[type(arrays[0])]
     try:
-        out = op.forward(backend, *arrays, **attrs)
+        out = op.forward(backend, *arrays, **attrs) if attrs else op.forward(backend, *arrays)
     except (TypeError, AttributeError) as error:
         if len({type(a) for a in arrays}) > 1:
             devices = " and ".join(sorted({x.device for x in inputs}))

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from minigrad.engine.backward import basis, key, pull_back, seed
-from minigrad.engine.tape import Node, Operation, apply, enable_grad, is_recording
+from minigrad.engine.tape import Node, Operation, apply, enable_grad, is_recording, next_serial
 from minigrad.engine.tensor import Tensor, check_cotangent, tensor
 from minigrad.engine.tree import leaves, rebuild, tree_map
 from minigrad.errors import DtypeError, GraphError, ShapeError, describe
@@ -186,7 +186,7 @@ def checkpoint(f: Callable, *args: Any) -> Any:
     """
     if not is_recording():
         return f(*args)
-    start = next(Node._count)
+    start = next_serial()
     inputs = [_fresh_float(x) for x in leaves(args)]
     out = f(*rebuild(args, inputs))
     arrays = tuple(y.data for y in leaves(out))

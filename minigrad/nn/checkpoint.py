@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
+import secrets
+import shutil
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -22,31 +24,33 @@ FORMAT = "minigrad-1"
 
 
 def write_atomically(path: str | os.PathLike, data: bytes) -> None:
-    """Write ``data`` to a temporary file beside ``path``, sync it, rename it."""
-    path = Path(path)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    """Write ``data`` to a temporary file beside ``path``, sync it, rename it. A file that was there keeps its
+    permissions, and a link its target; UserError if it cannot be written."""
+    where, path = f"write {path}", Path(os.path.realpath(path))
+    if path.exists() and not path.is_file():
+        raise UserError(describe(where, "a folder or a device", "the name of a file"))
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     try:
-        with os.fdopen(handle, "wb") as file:
+        with open(temporary, "xb") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-        os.chmod(temporary, 0o666 & ~_umask())
+        if path.exists():
+            shutil.copymode(path, temporary)
         os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
+    except BaseException as error:
+        with suppress(OSError):
+            temporary.unlink()
+        if isinstance(error, OSError):
+            do = "choose another place or make room"
+            raise UserError(describe(where, error.strerror or str(error), "a folder to write in", do)) from None
         raise
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
 
 
 def write(path: str | os.PathLike, tensors: dict[str, np.ndarray], meta: dict[str, Any]) -> None:
     """A checkpoint of arrays by name, and ``meta``, anything that JSON can hold."""
     text = {"format": FORMAT, "meta": json.dumps(meta)}
-    write_atomically(path, to_bytes({k: np.ascontiguousarray(v) for k, v in tensors.items()}, text))
+    write_atomically(path, to_bytes({k: np.asarray(v, order="C") for k, v in tensors.items()}, text))
 
 
 def read(path: str | os.PathLike) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
@@ -63,7 +67,7 @@ def read(path: str | os.PathLike) -> tuple[dict[str, np.ndarray], dict[str, Any]
         raise UserError(describe(where, "no such file", "a file written by minigrad")) from None
     except OSError as error:
         raise UserError(describe(where, error.strerror or str(error), "a readable file")) from None
-    except (SafetensorError, KeyError, json.JSONDecodeError, ValueError) as error:
+    except (SafetensorError, KeyError, ValueError, TypeError, AttributeError, RecursionError) as error:
         if isinstance(error, UserError):
             raise
         raise UserError(describe(where, f"a damaged or foreign file ({error})", "a file written by minigrad")) from None

@@ -81,8 +81,9 @@ class Module:
         for name, p in own.items():
             if np.shape(state[name]) != p.shape:
                 raise ShapeError(describe(where, f"{name} of shape {np.shape(state[name])}", str(p.shape)))
+        new = {name: BACKENDS[type(p.data)].from_numpy(np.asarray(state[name], p.dtype)) for name, p in own.items()}
         for name, p in own.items():
-            p.data = BACKENDS[type(p.data)].from_numpy(np.asarray(state[name], p.dtype))
+            p.data = new[name]
 
     def __repr__(self) -> str:
         count = sum(p.size for p in self.parameters())

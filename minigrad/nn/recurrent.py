@@ -15,6 +15,7 @@ from minigrad.errors import DtypeError, ShapeError, describe
 from minigrad.nn import cells
 from minigrad.nn.layers import Dropout, uniform
 from minigrad.nn.module import Module, Seed, as_generator
+from minigrad.ops.shapes import as_tensor
 
 
 class Recurrent(Module):
@@ -73,19 +74,20 @@ class Recurrent(Module):
         if state is None:
             zeros = Tensor(np.zeros(expected, dtype))
             state = (zeros, zeros) if self.states == 2 else zeros
-        parts = leaves(state)
-        if len(parts) != self.states or any(not isinstance(s, Tensor) or s.shape != expected for s in parts):
-            got = ", ".join(str(np.shape(s)) for s in parts)
-            wanted = f"{self.states} tensor(s) (layers D, B, H) = {expected}"
+        parts = [as_tensor(name, s) for s in leaves(state)]
+        if len(parts) != self.states or any(s.shape != expected or s.dtype != dtype for s in parts):
+            got = ", ".join(f"{s.shape} {s.dtype}" for s in parts)
+            wanted = f"{self.states} tensor(s) (layers D, B, H) = {expected} {dtype}"
             raise ShapeError(describe(name, f"state {got}", wanted))
         columns = [ops.unstack(s) for s in parts]
         return [rebuild(state, [c[k] for c in columns]) for k in range(count)]
 
     def forward(self, x: Tensor, state: Any = None, lengths: Any = None) -> tuple[Tensor, Any]:
         name = type(self).__name__
-        if not isinstance(x, Tensor) or x.ndim != 3 or x.shape[2] != self.input_size:
+        x = as_tensor(name, x)
+        if x.ndim != 3 or x.shape[2] != self.input_size:
             layout = "(B, T, I)" if self.batch_first else "(T, B, I)"
-            raise ShapeError(describe(name, f"x {np.shape(x)}", f"{layout} with I = {self.input_size}"))
+            raise ShapeError(describe(name, f"x {x.shape}", f"{layout} with I = {self.input_size}"))
         weights = self.weight_ih_l0.dtype  # type: ignore[attr-defined]
         if x.dtype != weights:
             raise DtypeError(describe(name, f"x of {x.dtype}", f"{weights}, as the weights", "cast it with .astype()"))

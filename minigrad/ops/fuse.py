@@ -13,6 +13,7 @@ from functools import partial
 from typing import Any, ClassVar
 
 from minigrad.engine import Operation, Symbol, Tensor, is_recording
+from minigrad.engine.tensor import IsSymbol
 from minigrad.kernels import BACKENDS
 
 
@@ -74,9 +75,12 @@ class Fused:
         self.plans: dict[Any, tuple[Callable | None, tuple[int, ...]]] = {}
 
     def __call__(self, g: Tensor, y: Tensor, *xs: Tensor) -> Tensor:
-        if is_recording() or not self.on or isinstance(g, Symbol):
+        if is_recording() or not self.on:
             return self.rule(g, y, *xs)
-        backend = BACKENDS[type(g.data)]
+        try:
+            backend = BACKENDS[type(g.data)]
+        except IsSymbol:  # the rule itself is being traced
+            return self.rule(g, y, *xs)
         plan = self.plans.get(backend)
         if plan is None:
             condition = xs[0].dtype.kind == "b"

@@ -13,9 +13,12 @@ from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
+from numba import from_dtype, types
 
 from minigrad.errors import DtypeError, ShapeError, describe
 from minigrad.kernels.cpu.build import build
+
+empty = np.empty
 
 
 class Loops(NamedTuple):
@@ -98,12 +101,17 @@ class Elementwise:
         self._variants: dict = {}
         self._launches: dict = {}
 
-    def _compile(self, dtype: np.dtype, pattern: str) -> Callable:
+    def _compile(self, dtypes: tuple, pattern: str) -> Callable:
+        """The machine code for operands of these dtypes, without Numba's look at every argument."""
+        dtype = dtypes[-1]
         function = self.name if self.text else self.parts[0].__name__
         call = f"{function}({', '.join(f'{{x{i}}}' for i in range(self.arity))})"
         title = f"{self.name}: operands {pattern}, v moves along the inner loop, s stands still"
         text = self.text + loops_source(call, pattern)
-        return build(f"{self.name}_{pattern}", text, self.parts, dtype, title)
+        run = build(f"{self.name}_{pattern}", text, self.parts, dtype, title)
+        arrays = [types.Array(from_dtype(np.dtype(d)), 1, "C") for d in (*dtypes, self.out or dtype)]
+        operands = [t for array in arrays[:-1] for t in (array, types.int64, types.int64)]
+        return run.compile(tuple([types.int64] * 3 + operands + arrays[-1:]))
 
     def _launch(self, shapes: tuple, dtypes: tuple) -> tuple | None:
         """(compiled loops, shape of the result, sizes, strides) for such operands; all checks are here."""
@@ -118,7 +126,7 @@ class Elementwise:
             return None
         run = self._variants.get((dtype, loops.pattern))
         if run is None:
-            run = self._variants[dtype, loops.pattern] = self._compile(dtype, loops.pattern)
+            run = self._variants[dtype, loops.pattern] = self._compile(dtypes, loops.pattern)
         if len(self._launches) > 4096:  # shapes that never repeat must not pile up
             self._launches.clear()
         key = dtypes if len(dtypes) > 2 else dtype
@@ -131,8 +139,8 @@ class Elementwise:
             if x.flags.c_contiguous:
                 shape, dtype = x.shape, x.dtype
                 launch = self._launches.get(((shape,), dtype)) or self._launch((shape,), (dtype,))
-                out = np.empty(shape, self.out or dtype)
-                launch[0](1, 1, out.size, x.ravel(), 0, 0, out.ravel())  # type: ignore[index]
+                out = empty(shape, self.out or dtype)
+                launch[0](1, 1, x.size, x.ravel(), 0, 0, out.ravel())  # type: ignore[index]
                 return out
         elif len(xs) == 2:
             x, y = xs
@@ -142,7 +150,7 @@ class Elementwise:
                 launch = self._launches.get((shapes, dtype)) or self._launch(shapes, (dtype, dtype))
                 if launch is not None:
                     run, shape, (n0, n1, n2), ((r0, s0), (r1, s1)) = launch
-                    out = np.empty(shape, self.out or dtype)
+                    out = empty(shape, self.out or dtype)
                     run(n0, n1, n2, x.ravel(), r0, s0, y.ravel(), r1, s1, out.ravel())
                     return out
         return self._any(*xs)

@@ -1,0 +1,12 @@
+"""Run the benchmarks, all or those named: ``python -m tests.benchmarks small_op matmul``."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+
+NAMES = ["start", "small_op", "elementwise", "matmul", "memory", "training"]
+
+for name in sys.argv[1:] or NAMES:
+    print(f"\n== {name}", flush=True)
+    importlib.import_module(f"tests.benchmarks.bench_{name}").main()
