@@ -51,7 +51,8 @@ def _check_step(new: Any, old: Any, y: Any, batch: int) -> None:
         raise ShapeError(describe("scan", f"a cell that returns y_t {shapes}", f"(B, ...) with B = {batch}", do))
 
 
-def scan(cell: Cell, params: Any, xs: Any, state: Any, *, lengths: Any = None, reverse: bool = False) -> tuple[Any, Any]:
+def scan(cell: Cell, params: Any, xs: Any, state: Any, *, lengths: Any = None,
+         reverse: bool = False) -> tuple[Any, Any]:  # fmt: skip
     """Run ``cell(params, x_t, state) -> (state, y_t)`` over t = 0 .. T-1.
 
     xs:       (T, B, ...), or a container of such tensors
@@ -68,7 +69,7 @@ def scan(cell: Cell, params: Any, xs: Any, state: Any, *, lengths: Any = None, r
     ...     return h, h
     >>> ys, h = mg.scan(leaky, mg.tensor(0.5), mg.tensor([[[1.0]], [[1.0]]]), mg.tensor([[0.0]]))
     >>> h
-    tensor([[1.5]], by=add)
+    tensor([[1.5]])
     """
     xs, state = _tensors(xs), _tensors(state)
     sequences = leaves(xs)
@@ -81,7 +82,8 @@ def scan(cell: Cell, params: Any, xs: Any, state: Any, *, lengths: Any = None, r
         raise ShapeError(describe("scan", got, "one T >= 1 and one B for all of xs"))
     if any(s.ndim < 1 or s.shape[0] != batch for s in leaves(state)):
         got = ", ".join(str(s.shape) for s in leaves(state))
-        raise ShapeError(describe("scan", f"state {got}", f"(B, ...) with B = {batch}, because xs is {sequences[0].shape}"))
+        expected = f"(B, ...) with B = {batch}, because xs is {sequences[0].shape}"
+        raise ShapeError(describe("scan", f"state {got}", expected))
     found = check_lengths("scan", lengths, steps, batch)
     parts = [unstack(x) for x in sequences]
     ys: list[Any] = [None] * steps

@@ -15,9 +15,9 @@ from itertools import count
 from typing import Any, NamedTuple
 
 from minigrad.engine import anomaly
-from minigrad.engine.tensor import IsSymbol, Symbol, Tensor
+from minigrad.engine.tensor import Tensor
 from minigrad.errors import DeviceError, describe
-from minigrad.kernels import BACKENDS
+from minigrad.kernels import BACKENDS, abstract
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,16 +65,20 @@ class Node:
         return f"<{self.op.name} #{self.serial}>"
 
 
+Observer = Callable[[Operation, tuple[Tensor, ...], dict[str, Any], Any], None]
+
+
 class Mode(NamedTuple):
     recording: bool = True
     anomaly: bool = False
+    observer: Observer | None = None
 
 
 _MODE: ContextVar[Mode] = ContextVar("minigrad_mode", default=Mode())
 
 
 @contextmanager
-def _mode(**changes: bool) -> Iterator[None]:
+def _mode(**changes: Any) -> Iterator[None]:
     token = _MODE.set(_MODE.get()._replace(**changes))
     try:
         yield
@@ -112,6 +116,14 @@ def detect_anomaly() -> Any:
     return _mode(anomaly=True)
 
 
+def observe(observer: Observer) -> Any:
+    """Inside, ``observer(op, inputs, attrs, result)`` is called after every operation, recorded or not.
+
+    On abstract arrays (``kernels/abstract.py``) this traces a function without computing it.
+    """
+    return _mode(observer=observer)
+
+
 def is_recording() -> bool:
     return _MODE.get().recording
 
@@ -123,20 +135,13 @@ def checks_anomalies() -> bool:
 def apply(op: Operation, inputs: tuple[Tensor, ...], attrs: dict[str, Any] | None = None) -> Any:
     """The result of an operation as a tensor (or a tuple of them), recorded if a gradient may be asked for."""
     attrs = attrs or _NONE
-    try:
-        arrays = [x.data for x in inputs]
-    except IsSymbol:
-        symbol = next(x for x in inputs if isinstance(x, Symbol))
-        return symbol.trace(op, inputs, attrs)
+    arrays = [x.data for x in inputs]
     backend = BACKENDS[type(arrays[0])]
     try:
         out = op.forward(backend, *arrays, **attrs) if attrs else op.forward(backend, *arrays)
-    except (TypeError, AttributeError) as error:
-        if len({type(a) for a in arrays}) > 1:
-            devices = " and ".join(sorted({x.device for x in inputs}))
-            raise DeviceError(describe(op.name, f"tensors on {devices}", "one device", "move one with .to()")) from error
-        raise
-    recording, check = _MODE.get()
+    except (TypeError, AttributeError):
+        out = _mixed(op, inputs, attrs)
+    recording, check, observer = _MODE.get()
     node = None
     if recording and op.vjp is not None:
         for x in inputs:
@@ -149,5 +154,20 @@ def apply(op: Operation, inputs: tuple[Tensor, ...], attrs: dict[str, Any] | Non
             node.where = where
         anomaly.check_forward(op.name, inputs, out, where)
     if type(out) is tuple:
-        return tuple([Tensor(a, node is not None, node, i) for i, a in enumerate(out)])
-    return Tensor(out, node is not None, node)
+        result: Any = tuple([Tensor(a, node is not None, node, i) for i, a in enumerate(out)])
+    else:
+        result = Tensor(out, node is not None, node)
+    if observer is not None:
+        observer(op, inputs, attrs, result)
+    return result
+
+
+def _mixed(op: Operation, inputs: tuple[Tensor, ...], attrs: dict[str, Any]) -> Any:
+    """The result where operands lie on different devices: an error, but for constants beside abstract arrays."""
+    kinds = {type(x.data) for x in inputs}
+    if len(kinds) == 1:
+        raise  # noqa: PLE0704 - the error that led here
+    if abstract.Abstract in kinds:
+        return op.forward(abstract, *[abstract.from_numpy(x.data) for x in inputs], **attrs)
+    devices = " and ".join(sorted({x.device for x in inputs}))
+    raise DeviceError(describe(op.name, f"tensors on {devices}", "one device", "move one with .to()"))

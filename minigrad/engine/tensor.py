@@ -13,7 +13,7 @@ from minigrad.errors import DtypeError, GraphError, MinigradError, ShapeError, d
 from minigrad.kernels import BACKENDS, named
 
 if TYPE_CHECKING:
-    from minigrad.engine.tape import Node, Operation
+    from minigrad.engine.tape import Node
 
 FLOATS = (np.dtype("float32"), np.dtype("float64"))
 
@@ -70,6 +70,8 @@ class Tensor:
         return self.shape[0]
 
     def __repr__(self) -> str:
+        if self.device == "abstract":
+            return f"tensor({self.data!r})"
         values = np.array2string(self.numpy(), precision=4, separator=", ", threshold=20, prefix="tensor(")
         extra = "" if self.dtype == np.float32 else f", dtype={self.dtype}"
         made = f", by={self.node.op.name}" if self.node else ", requires_grad=True" if self.requires_grad else ""
@@ -127,32 +129,6 @@ class Tensor:
         )
 
 
-class IsSymbol(Exception):
-    """Raised on reading the data of a symbol: it has none."""
-
-
-class Symbol(Tensor):
-    """Stands for a tensor while a function is traced instead of run; ``trace`` receives each operation on it."""
-
-    __slots__ = ()
-
-    def __init__(self) -> None:
-        self.requires_grad = False
-        self.grad = None
-        self.node = None
-        self.index = 0
-
-    @property
-    def data(self) -> Any:  # type: ignore[override]
-        raise IsSymbol
-
-    def trace(self, op: Operation, inputs: tuple[Tensor, ...], attrs: dict[str, Any]) -> Any:
-        raise NotImplementedError
-
-    def __repr__(self) -> str:
-        return f"<{type(self).__name__}>"
-
-
 def tensor(data: Any, requires_grad: bool = False, dtype: Any = None, device: str | None = None) -> Tensor:
     """A tensor with a copy of ``data``: numbers, nested lists, a NumPy array, a tensor.
 
@@ -190,8 +166,6 @@ def tensor(data: Any, requires_grad: bool = False, dtype: Any = None, device: st
 
 def constant(where: str, value: Any, like: Any) -> Tensor:
     """``value`` as an operand beside ``like``: Python numbers take its dtype, arrays keep theirs."""
-    if isinstance(value, (int, float, bool)) and isinstance(like, Symbol):
-        return Tensor(np.asarray(value, np.float64))
     if isinstance(value, (int, float, bool)) and isinstance(like, Tensor):
         dtype = like.data.dtype
         if dtype.kind in "ib" and isinstance(value, float):

@@ -8,9 +8,9 @@ from __future__ import annotations
 from types import ModuleType
 
 from minigrad.errors import DeviceError, describe
-from minigrad.kernels import cpu
+from minigrad.kernels import abstract, cpu
 
-BACKENDS: dict[type, ModuleType] = {cpu.array_type: cpu}
+BACKENDS: dict[type, ModuleType] = {cpu.array_type: cpu, abstract.array_type: abstract}
 
 
 def register(backend: ModuleType) -> None:
@@ -19,8 +19,8 @@ def register(backend: ModuleType) -> None:
 
 def named(name: str | None) -> ModuleType:
     """The backend of a device name; None is the CPU."""
-    for backend in BACKENDS.values():
-        if backend.name == (name or "cpu"):
-            return backend
-    known = ", ".join(sorted(b.name for b in BACKENDS.values()))
+    devices = {b.name: b for b in BACKENDS.values() if b is not abstract}
+    if (name or "cpu") in devices:
+        return devices[name or "cpu"]
+    known = ", ".join(sorted(devices))
     raise DeviceError(describe("device", repr(name), f"one of: {known}"))

@@ -53,7 +53,10 @@ def gru_after(p: Any, x: Any, h: Any) -> State:
 
 
 def gru_simple(p: Any, x: Any, h: Any) -> State:
-    """Without relevance gate: u = sigmoid(W_u x + U_u h + b_u);  n = tanh(W_n x + U_n h + b_n);  h = u n + (1 - u) h."""
+    """Without relevance gate:
+
+    u = sigmoid(W_u x + U_u h + b_u);  n = tanh(W_n x + U_n h + b_n);  h = u n + (1 - u) h
+    """
     a_u, a_n = split(x @ p.W.T + h @ p.U.T + p.b, 2, axis=-1)  # (B, H) each
     u = sigmoid(a_u)
     h = u * tanh(a_n) + (1.0 - u) * h

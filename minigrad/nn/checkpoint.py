@@ -61,7 +61,7 @@ def read(path: str | os.PathLike) -> tuple[dict[str, np.ndarray], dict[str, Any]
             text = file.metadata() or {}
             if text.get("format") != FORMAT:
                 raise UserError(describe(where, "a safetensors file of another program", f"format {FORMAT}"))
-            tensors = {name: file.get_tensor(name) for name in file.keys()}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
             meta = json.loads(text["meta"])
     except FileNotFoundError:
         raise UserError(describe(where, "no such file", "a file written by minigrad")) from None

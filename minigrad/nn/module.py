@@ -75,7 +75,8 @@ class Module:
         own = dict(self.named_parameters())
         where = type(self).__name__
         if missing := sorted(own.keys() - state.keys()):
-            raise MinigradError(describe(where, f"no parameter {missing[0]} (and {len(missing) - 1} more)", "all of them"))
+            got = f"no parameter {missing[0]} (and {len(missing) - 1} more missing)"
+            raise MinigradError(describe(where, got, "all of them"))
         if unknown := sorted(state.keys() - own.keys()):
             raise MinigradError(describe(where, f"parameter {unknown[0]}", f"one of {', '.join(sorted(own))}"))
         for name, p in own.items():

@@ -22,8 +22,8 @@ class Recurrent(Module):
     """What RNN, GRU and LSTM share; they choose the cell, its gates and its state.
 
     Parameters of layer k (and direction, ``_reverse``): ``weight_ih_lk`` (gates H, I), ``weight_hh_lk`` (gates H, H),
-    ``bias_lk`` (gates H,), drawn from U(-1/sqrt(H), 1/sqrt(H)). With ``dropout``, the outputs of every layer but the last
-    are dropped in training.
+    ``bias_lk`` (gates H,), drawn from U(-1/sqrt(H), 1/sqrt(H)). With ``dropout``, the outputs of every layer but the
+    last are dropped in training.
 
     Call ``(x, state=None, lengths=None)``: x (T, B, I), or (B, T, I) if ``batch_first``; lengths integers (B,) in any
     order. Returns ``(output, state)``: output (T, B, D H), D directions; each state (layers D, B, H).
@@ -63,9 +63,8 @@ class Recurrent(Module):
 
     def cell_parameters(self, suffix: str) -> SimpleNamespace:
         """The parameters under the names of the cell's equations."""
-        return SimpleNamespace(
-            W=getattr(self, f"weight_ih_{suffix}"), U=getattr(self, f"weight_hh_{suffix}"), b=getattr(self, f"bias_{suffix}")
-        )
+        names = {"W": "weight_ih", "U": "weight_hh", "b": "bias"}
+        return SimpleNamespace(**{short: getattr(self, f"{name}_{suffix}") for short, name in names.items()})
 
     def _initial(self, state: Any, batch: int, dtype: Any) -> list[Any]:
         """One state for every scan; None is zeros."""
@@ -124,7 +123,8 @@ class RNN(Recurrent):
 
     gates = 1
 
-    def __init__(self, input_size: int, hidden_size: int, num_layers: int = 1, *, nonlinearity: str = "tanh", **options: Any):
+    def __init__(self, input_size: int, hidden_size: int, num_layers: int = 1, *, nonlinearity: str = "tanh",
+                 **options: Any):  # fmt: skip
         if nonlinearity not in ("tanh", "relu"):
             raise ValueError(describe("RNN", f"nonlinearity={nonlinearity!r}", "'tanh' or 'relu'"))
         self.nonlinearity = nonlinearity
@@ -184,7 +184,8 @@ class LSTM(Recurrent):
 
     gates, states = 4, 2
 
-    def __init__(self, input_size: int, hidden_size: int, num_layers: int = 1, *, forget_bias: float = 0.0, **options: Any):
+    def __init__(self, input_size: int, hidden_size: int, num_layers: int = 1, *, forget_bias: float = 0.0,
+                 **options: Any):  # fmt: skip
         super().__init__(input_size, hidden_size, num_layers, **options)
         for _, suffix in self._directions():
             getattr(self, f"bias_{suffix}").data[hidden_size : 2 * hidden_size] += np.float32(forget_bias)

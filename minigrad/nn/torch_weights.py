@@ -11,8 +11,8 @@ def from_torch(state: dict[str, Any], gru: bool = False) -> dict[str, np.ndarray
     """The ``state_dict`` of a torch RNN, LSTM or GRU (``gru=True``) for ``load_state_dict`` here.
 
     The two biases become their sum. PyTorch's GRU weighs the old state with z; here u = 1 - z weighs the
-    candidate, and since 1 - sigmoid(a) = sigmoid(-a) the rows of that gate change sign; the bias of the candidate inside
-    the product stays apart as ``bias_hn``. Build the GRU with ``reset="after"``.
+    candidate, and since 1 - sigmoid(a) = sigmoid(-a) the rows of that gate change sign; the bias of the candidate
+    inside the product stays apart as ``bias_hn``. Build the GRU with ``reset="after"``.
     """
     arrays = {name: np.asarray(value) for name, value in state.items()}
     out: dict[str, np.ndarray] = {}

@@ -1,7 +1,7 @@
 """Floor 4: the gradient rule of an elementwise operation as one kernel.
 
 A rule such as ``g * (1 - y * y)`` is three operations. When the backward pass is not itself recorded, nothing
-needs the steps between: the rule is traced once on symbols, its chain of scalar functions is written out as one
+needs the steps between: the rule is run once on abstract arrays, its chain of scalar functions is written out as one
 scalar function, and that is compiled like any other. The rule stays the definition; recorded passes
 run it as it stands, and the tests hold the two together.
 """
@@ -12,56 +12,54 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, ClassVar
 
-from minigrad.engine import Operation, Symbol, Tensor, is_recording
-from minigrad.engine.tensor import IsSymbol
+from minigrad.engine import Operation, Tensor, is_recording, observe
 from minigrad.kernels import BACKENDS
+from minigrad.kernels.abstract import Abstract
 
 
 class NotElementwise(Exception):
     """A rule uses an operation that is no function of floats."""
 
 
-class _Term(Symbol):
-    """A value of the traced rule, by its name in the text."""
+class Chain:
+    """A traced rule as lines of a scalar function: ``v0 = mul(y, y)``, ``v1 = sub(T(1.0), v0)``, ..."""
 
-    __slots__ = ("name", "chain")
-
-    def __init__(self, name: str, chain: _Chain):
-        super().__init__()
-        self.name, self.chain = name, chain
-
-    def trace(self, op: Operation, inputs: tuple[Tensor, ...], attrs: dict[str, Any]) -> Tensor:
-        return self.chain.add(op, inputs)
-
-
-class _Chain:
-    """The lines of the scalar function under construction."""
-
-    def __init__(self) -> None:
+    def __init__(self, rule: Callable[..., Tensor], inputs: int, condition: bool):
+        self.names = [f"x{i}" for i in range(inputs)] + ["y", "g"]
         self.lines: list[str] = []
-        self.used: set[str] = set()
         self.parts: dict[str, Callable] = {}
-        self.only: tuple[Operation, tuple[str, ...]] | None = None  # a chain of one operation, with its operands
+        self.used: set[str] = set()
+        self.only: tuple[Operation, tuple[str, ...]] | None = None  # a chain of one operation, and its operands
+        operands = [Tensor(Abstract((2,), "float64")) for _ in self.names]
+        if condition:
+            operands[0] = Tensor(Abstract((2,), "bool"))
+        self._named = {id(x): name for x, name in zip(operands, self.names)}
+        self._alive = list(operands)  # an id is a name only while its tensor lives
+        *xs, y, g = operands
+        with observe(self._add):
+            out = rule(g, y, *xs)
+        self.result = self._named.get(id(out), "")
 
-    def add(self, op: Operation, inputs: tuple[Tensor, ...]) -> _Term:
+    def _add(self, op: Operation, inputs: tuple[Tensor, ...], attrs: dict[str, Any], out: Any) -> None:
         scalar = Fused.scalars.get(op)
         if scalar is None:
             raise NotElementwise(op.name)
-        arguments = []
-        for x in inputs:
-            if isinstance(x, _Term):
-                arguments.append(x.name)
-                self.used.add(x.name)
-            elif x.size == 1:
-                arguments.append(f"T({x.item()!r})")
-            else:
-                raise NotElementwise(f"{op.name} with an array")
-        terms = all(isinstance(x, _Term) for x in inputs)
-        self.only = (op, tuple(arguments)) if terms and not self.lines else None
+        arguments = tuple(self._argument(x) for x in inputs)
+        names = all(a in self._named.values() for a in arguments)
+        self.only = (op, arguments) if names and not self.lines else None
+        self.used.update(arguments)
         self.parts[scalar.__name__] = scalar
-        name = f"v{len(self.lines)}"
-        self.lines.append(f"    {name} = {scalar.__name__}({', '.join(arguments)})")
-        return _Term(name, self)
+        self._named[id(out)] = f"v{len(self.lines)}"
+        self._alive.append(out)
+        self.lines.append(f"    v{len(self.lines)} = {scalar.__name__}({', '.join(arguments)})")
+
+    def _argument(self, x: Tensor) -> str:
+        if id(x) in self._named:
+            return self._named[id(x)]
+        value = x.data.value if isinstance(x.data, Abstract) else x.item() if x.size == 1 else None
+        if value is None:
+            raise NotElementwise("an array that is no operand")
+        return f"T({value!r})"
 
 
 class Fused:
@@ -77,45 +75,34 @@ class Fused:
     def __call__(self, g: Tensor, y: Tensor, *xs: Tensor) -> Tensor:
         if is_recording() or not self.on:
             return self.rule(g, y, *xs)
-        try:
-            backend = BACKENDS[type(g.data)]
-        except IsSymbol:  # the rule itself is being traced
-            return self.rule(g, y, *xs)
+        backend = BACKENDS[type(g.data)]
         plan = self.plans.get(backend)
         if plan is None:
-            condition = xs[0].dtype.kind == "b"
-            plan = self.plans[backend] = self._plan(backend, len(xs), condition)
+            plan = self.plans[backend] = self._plan(backend, len(xs), xs[0].dtype.kind == "b")
         kernel, operands = plan
         if kernel is None:
             return self.rule(g, y, *xs)
         values = (*xs, y, g)
         return Tensor(kernel(*[values[i].data for i in operands]))
 
-    def trace(self, inputs: int) -> tuple[_Chain, Any, list[str]]:
-        """The rule's chain of scalar functions, its result, and the names of all operands."""
-        chain = _Chain()
-        names = [f"x{i}" for i in range(inputs)] + ["y", "g"]
-        *xs, y, g = [_Term(name, chain) for name in names]
-        return chain, self.rule(g, y, *xs), names
-
-    def source(self, inputs: int) -> tuple[str, tuple[str, ...], tuple[Callable, ...]]:
-        """Text of the fused scalar function, its arguments, and the functions that it calls."""
-        chain, out, names = self.trace(inputs)
-        used = tuple(name for name in names if name in chain.used)
-        lines = [f"@inline\ndef {self.name}({', '.join(used)}):", *chain.lines, f"    return {out.name}", "\n\n"]
-        return "\n".join(lines), used, tuple(chain.parts.values())
+    def source(self, chain: Chain) -> tuple[str, tuple[str, ...]]:
+        """Text of the fused scalar function, and its arguments."""
+        used = tuple(name for name in chain.names if name in chain.used)
+        lines = [f"@inline\ndef {self.name}({', '.join(used)}):", *chain.lines, f"    return {chain.result}"]
+        return "\n".join(lines) + "\n\n\n", used
 
     def _plan(self, backend: Any, inputs: int, condition: bool) -> tuple[Callable | None, tuple[int, ...]]:
-        """A kernel and which of (*xs, y, g) it takes; no kernel where the rule has none of its own to run."""
+        """A kernel, and which of (*xs, y, g) it takes; no kernel where the rule computes nothing, or no scalar."""
         try:
-            chain, out, names = self.trace(inputs)
+            chain = Chain(self.rule, inputs, condition)
         except NotElementwise:
             return None, ()
         if not chain.lines or "g" not in chain.used:
             return None, ()
         if chain.only is not None:  # the kernel of that operation is there already
             op, arguments = chain.only
-            return partial(op.forward, backend), tuple(names.index(name) for name in arguments)
-        text, used, parts = self.source(inputs)
+            return partial(op.forward, backend), tuple(chain.names.index(name) for name in arguments)
+        text, used = self.source(chain)
+        parts = tuple(chain.parts.values())
         kernel = backend.Elementwise(self.name, parts, len(used), text=text, condition=condition and "x0" in used)
-        return kernel, tuple(names.index(name) for name in used)
+        return kernel, tuple(chain.names.index(name) for name in used)

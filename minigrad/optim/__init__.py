@@ -5,6 +5,6 @@ from minigrad.optim.optimizers import SGD, Adagrad, Adam, AdamW, Optimizer, RMSp
 from minigrad.optim.schedules import constant, cosine, exponential, inverse_sqrt, step_decay, warmup
 
 __all__ = [
-    "SGD", "Adagrad", "Adam", "AdamW", "Optimizer", "RMSprop", "clip_grad_norm_", "clip_grad_value_", "constant", "cosine",
-    "exponential", "inverse_sqrt", "step_decay", "warmup",
+    "SGD", "Adagrad", "Adam", "AdamW", "Optimizer", "RMSprop", "clip_grad_norm_", "clip_grad_value_", "constant",
+    "cosine", "exponential", "inverse_sqrt", "step_decay", "warmup",
 ]  # fmt: skip

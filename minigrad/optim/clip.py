@@ -15,7 +15,8 @@ from minigrad.ops import clip, mul
 
 
 def clip_grad_norm_(parameters: Iterable[Tensor], max_norm: float) -> float:
-    """Scale all gradients by max_norm / norm if their joint Euclidean norm is larger; returns the norm before.
+    """Scale all gradients by max_norm / norm if their joint Euclidean norm is larger; returns the norm before. If that
+    is NaN or Inf the gradients stay as they are: no factor repairs them, so look at it.
 
     >>> import minigrad as mg
     >>> w = mg.tensor([3.0, 4.0], requires_grad=True)
@@ -35,7 +36,7 @@ def clip_grad_norm_(parameters: Iterable[Tensor], max_norm: float) -> float:
 
 
 def clip_grad_value_(parameters: Iterable[Tensor], max_value: float) -> None:
-    """Each element of each gradient into [-max_value, max_value].
+    """Each element of each gradient into [-max_value, max_value]; Inf becomes the bound, NaN stays NaN.
 
     >>> import minigrad as mg
     >>> w = mg.tensor([3.0, 0.1], requires_grad=True)

@@ -5,18 +5,20 @@ The data is replaced, not written to: a graph recorded before keeps its values.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 
 from minigrad.engine import Tensor
-from minigrad.errors import MinigradError, describe
+from minigrad.errors import MinigradError, ShapeError, describe
 from minigrad.kernels import BACKENDS
 
 
 class Optimizer:
-    """Base: parameters, a learning rate ``lr`` that may be set between steps, buffers for each parameter."""
+    """Base: parameters, a learning rate ``lr`` that may be set between steps; for each parameter its number of steps
+    and its buffers. A parameter without gradient is left alone."""
 
     name: str
     buffers = 1
@@ -26,51 +28,66 @@ class Optimizer:
         if not self.parameters:
             raise ValueError(describe(type(self).__name__, "no parameter", "one at least", "pass model.parameters()"))
         if any(not isinstance(p, Tensor) or not p.requires_grad or not p.is_leaf for p in self.parameters):
-            raise ValueError(describe(type(self).__name__, "something that is no parameter", "leaf tensors with requires_grad"))
-        if not lr >= 0:
-            raise ValueError(describe(type(self).__name__, f"lr={lr}", "a number >= 0"))
+            got, expected = "something that is no parameter", "leaf tensors with requires_grad"
+            raise ValueError(describe(type(self).__name__, got, expected))
+        if len({id(p) for p in self.parameters}) < len(self.parameters):
+            raise ValueError(describe(type(self).__name__, "a parameter twice", "each once"))
         self.lr = lr
-        self.steps = 0
+        self.steps = [0] * len(self.parameters)
         self._state: list[list[Any]] = [[] for _ in self.parameters]
+        self._check(lr=lr)
 
-    def settings(self) -> list[float]:
-        """The numbers that the kernel reads."""
+    def _check(self, below: float = math.inf, **numbers: float) -> None:
+        for name, x in numbers.items():
+            if not 0 <= x < below:
+                expected = "a number >= 0" + (f" and < {below}" if below < math.inf else "")
+                raise ValueError(describe(type(self).__name__, f"{name}={x}", expected))
+
+    def settings(self, step: int) -> list[float]:
+        """The numbers that the kernel reads in a parameter's step 1, 2, ..."""
         raise NotImplementedError
 
     def step(self) -> None:
         """One update from the gradients of now."""
-        self.steps += 1
-        settings = self.settings()
-        for p, state in zip(self.parameters, self._state):
+        for i, (p, state) in enumerate(zip(self.parameters, self._state)):
             if p.grad is None:
                 continue
+            if p.grad.shape != p.shape or p.grad.dtype != p.dtype:
+                got = f"a gradient {p.grad.shape} {p.grad.dtype}"
+                raise ShapeError(describe(type(self).__name__, got, f"{p.shape} {p.dtype}, as the parameter"))
             backend = BACKENDS[type(p.data)]
             if not state:
                 state += [backend.full(p.shape, 0, p.dtype) for _ in range(self.buffers)]
-            p.data = backend.update(self.name, p.data, p.grad.data, state, settings)
+            self.steps[i] += 1
+            p.data = backend.update(self.name, p.data, p.grad.data, state, self.settings(self.steps[i]))
 
     def zero_grad(self) -> None:
         for p in self.parameters:
             p.grad = None
 
     def state_dict(self) -> dict[str, np.ndarray]:
-        """Arrays ``i.j``, buffer j of parameter i, and the number of steps."""
+        """Arrays ``name.i.j``, buffer j of parameter i, and ``steps``, how many each has made."""
         arrays = {
-            f"{i}.{j}": BACKENDS[type(b)].to_numpy(b).copy() for i, state in enumerate(self._state) for j, b in enumerate(state)
+            f"{self.name}.{i}.{j}": BACKENDS[type(b)].to_numpy(b).copy()
+            for i, state in enumerate(self._state)
+            for j, b in enumerate(state)
         }
         return {"steps": np.array(self.steps), **arrays}
 
     def load_state_dict(self, state: dict[str, np.ndarray]) -> None:
+        """Go on from ``state``, of the same kind of optimiser for the same parameters. Nothing changes if it is not."""
+        where, count = type(self).__name__, len(self.parameters)
+        if np.shape(state.get("steps")) != (count,):
+            raise MinigradError(describe(where, "another state", f"the state of an optimiser of {count} parameters"))
         new: list[list[Any]] = []
         for i, p in enumerate(self.parameters):
-            found = [state[f"{i}.{j}"] for j in range(self.buffers) if f"{i}.{j}" in state]
-            if any(np.shape(b) != p.shape for b in found) or len(found) not in (0, self.buffers):
-                got = f"buffers of shapes {[np.shape(b) for b in found]}"
-                raise MinigradError(describe(type(self).__name__, got, f"{self.buffers} of shape {p.shape}"))
+            names = [f"{self.name}.{i}.{j}" for j in range(self.buffers)]
+            found = [state[name] for name in names if name in state]
+            if any(np.shape(b) != p.shape for b in found) or len(found) != (self.buffers if state["steps"][i] else 0):
+                got = f"buffers of shapes {[np.shape(b) for b in found]} for parameter {i}"
+                raise MinigradError(describe(where, got, f"{self.buffers} of shape {p.shape}"))
             new.append([BACKENDS[type(p.data)].from_numpy(np.asarray(b, p.dtype)) for b in found])
-        if "steps" not in state:
-            raise MinigradError(describe(type(self).__name__, "no number of steps", "the state of an optimiser"))
-        self._state, self.steps = new, int(state["steps"])
+        self._state, self.steps = new, [int(n) for n in state["steps"]]
 
 
 class SGD(Optimizer):
@@ -88,9 +105,10 @@ class SGD(Optimizer):
 
     def __init__(self, parameters: Iterable[Tensor], lr: float, momentum: float = 0.0, weight_decay: float = 0.0):
         super().__init__(parameters, lr)
+        self._check(momentum=momentum, weight_decay=weight_decay)
         self.momentum, self.weight_decay = momentum, weight_decay
 
-    def settings(self) -> list[float]:
+    def settings(self, step: int) -> list[float]:
         return [self.lr, self.momentum, self.weight_decay]
 
 
@@ -101,9 +119,10 @@ class Adagrad(Optimizer):
 
     def __init__(self, parameters: Iterable[Tensor], lr: float = 1e-2, eps: float = 1e-10, weight_decay: float = 0.0):
         super().__init__(parameters, lr)
+        self._check(eps=eps, weight_decay=weight_decay)
         self.eps, self.weight_decay = eps, weight_decay
 
-    def settings(self) -> list[float]:
+    def settings(self, step: int) -> list[float]:
         return [self.lr, self.eps, self.weight_decay]
 
 
@@ -115,9 +134,11 @@ class RMSprop(Optimizer):
     def __init__(self, parameters: Iterable[Tensor], lr: float = 1e-2, alpha: float = 0.99, eps: float = 1e-8,
                  momentum: float = 0.0, weight_decay: float = 0.0):  # fmt: skip
         super().__init__(parameters, lr)
+        self._check(eps=eps, momentum=momentum, weight_decay=weight_decay)
+        self._check(below=1, alpha=alpha)
         self.alpha, self.eps, self.momentum, self.weight_decay = alpha, eps, momentum, weight_decay
 
-    def settings(self) -> list[float]:
+    def settings(self, step: int) -> list[float]:
         return [self.lr, self.alpha, self.eps, self.momentum, self.weight_decay]
 
 
@@ -132,11 +153,13 @@ class Adam(Optimizer):
     def __init__(self, parameters: Iterable[Tensor], lr: float = 1e-3, betas: tuple[float, float] = (0.9, 0.999),
                  eps: float = 1e-8, weight_decay: float = 0.0):  # fmt: skip
         super().__init__(parameters, lr)
+        self._check(eps=eps, weight_decay=weight_decay)
+        self._check(below=1, beta1=betas[0], beta2=betas[1])
         self.betas, self.eps, self.weight_decay = betas, eps, weight_decay
 
-    def settings(self) -> list[float]:
+    def settings(self, step: int) -> list[float]:
         b1, b2 = self.betas
-        c1, c2 = 1 / (1 - b1**self.steps), 1 / (1 - b2**self.steps)
+        c1, c2 = 1 / (1 - b1**step), 1 / (1 - b2**step)
         decay = (0.0, self.weight_decay) if self.decoupled else (self.weight_decay, 0.0)
         return [self.lr, b1, b2, self.eps, c1, c2, *decay]
 

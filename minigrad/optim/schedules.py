@@ -8,7 +8,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
+from minigrad.errors import describe
+
 Schedule = Callable[[float], float]
+
+
+def _positive(where: str, steps: float) -> None:
+    if not steps > 0:
+        raise ValueError(describe(where, f"{steps} steps", "a positive number"))
 
 
 def constant() -> Schedule:
@@ -18,6 +25,7 @@ def constant() -> Schedule:
 
 def step_decay(every: float, factor: float) -> Schedule:
     """factor^floor(step / every)."""
+    _positive("step_decay", every)
     return lambda step: factor ** (step // every)
 
 
@@ -28,6 +36,7 @@ def exponential(factor: float) -> Schedule:
 
 def inverse_sqrt(steps: float) -> Schedule:
     """1 for ``steps`` steps, then sqrt(steps / step)."""
+    _positive("inverse_sqrt", steps)
     return lambda step: min(1.0, (steps / max(step, 1e-12)) ** 0.5)
 
 
@@ -37,6 +46,7 @@ def cosine(steps: float, floor: float = 0.0) -> Schedule:
     >>> [round(cosine(10)(s), 2) for s in (0, 5, 10, 20)]
     [1.0, 0.5, 0.0, 0.0]
     """
+    _positive("cosine", steps)
     return lambda step: floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * min(max(step / steps, 0.0), 1.0)))
 
 

@@ -1,0 +1,40 @@
+"""Profiles, the lane of slow tests, and a guard: no test may leave a mode of the engine switched.
+
+    MINIGRAD_PROFILE=dev      a few examples of each property, the same ones every time (the default)
+    MINIGRAD_PROFILE=ci       more of them (the default where CI=true)
+    MINIGRAD_PROFILE=nightly  many, new ones every time
+"""
+
+import os
+
+import pytest
+from hypothesis import settings
+
+from minigrad.engine import tape
+from minigrad.ops.fuse import Fused
+
+settings.register_profile("dev", max_examples=15, deadline=None, derandomize=True)
+settings.register_profile("ci", max_examples=60, deadline=None, derandomize=True)
+settings.register_profile("nightly", max_examples=1000, deadline=None, print_blob=True)
+settings.load_profile(os.environ.get("MINIGRAD_PROFILE") or ("ci" if os.environ.get("CI") == "true" else "dev"))
+
+
+def pytest_addoption(parser):
+    parser.addoption("--slow", action="store_true", help="also run the tests marked slow")
+
+
+def pytest_collection_modifyitems(config, items):
+    if not config.getoption("--slow"):
+        for item in items:
+            if "slow" in item.keywords:
+                item.add_marker(pytest.mark.skip(reason="slow: run with --slow"))
+
+
+@pytest.fixture(autouse=True)
+def modes_stay_as_they_were():
+    """A test that leaks no_grad, anomaly mode or unfused rules would weaken every test behind it."""
+    yield
+    found = tape._MODE.get(), Fused.on
+    tape._MODE.set(tape.Mode())
+    Fused.on = True
+    assert found == (tape.Mode(), True), f"the test left {found} behind"

@@ -1,0 +1,349 @@
+"""What the property tests draw: shapes, memory layouts, and for every operation the arguments of a call."""
+
+from collections.abc import Callable
+from contextlib import contextmanager
+from typing import NamedTuple
+
+import numpy as np
+from hypothesis import strategies as st
+
+from minigrad.ops import REGISTRY
+from minigrad.ops.fuse import Fused
+
+SIZES = (0, 1, 2, 3, 15, 16, 17, 31, 32, 33)  # around the widths of vectors
+SMALL = (0, 1, 2, 3)
+DTYPES = st.sampled_from([np.float32, np.float64])
+LAYOUTS = st.sampled_from(["plain", "transposed", "permuted", "stepped", "reversed", "broadcast", "read-only"])
+SEEDS = st.integers(0, 2**32 - 1)
+
+
+@contextmanager
+def unfused():
+    """Gradient rules run as they are written."""
+    Fused.on = False
+    try:
+        yield
+    finally:
+        Fused.on = True
+
+
+def lay_out(x, layout):
+    """x in memory of its own, laid out in some way; "broadcast" repeats the first slice with a stride of zero."""
+    x = x.copy()
+    if x.ndim == 0 or layout == "plain":
+        return x
+    if layout == "transposed":
+        return np.asfortranarray(x)
+    if layout == "permuted":
+        return np.moveaxis(np.ascontiguousarray(np.moveaxis(x, 0, -1)), -1, 0)
+    if layout == "stepped":
+        wide = np.full([2 * n + 1 for n in x.shape], np.nan, x.dtype)
+        view = wide[tuple(slice(1, None, 2) for _ in x.shape)]
+        view[...] = x
+        return view
+    if layout == "reversed":
+        return np.flip(np.flip(x).copy())
+    if layout == "broadcast":
+        return np.broadcast_to(x[:1], x.shape) if x.size else x
+    assert layout == "read-only"
+    x.flags.writeable = False
+    return x
+
+
+def values(rng, record, i, shape):
+    """A random array in the domain of argument i. Of an operation with kinks: distinct values, different ones for
+    each argument, so none is at a kink."""
+    low, high = record.domain[min(i, len(record.domain) - 1)]
+    if record.smooth:
+        return rng.uniform(low, high, shape)
+    n = int(np.prod(shape))
+    grid = rng.permutation(np.linspace(low, high, max(2 * n, 2)))[:n] + 0.011 * (i + 1)
+    return grid.reshape(shape)
+
+
+# ------------------------------------------------------------------------------------------------ shapes
+
+
+@st.composite
+def shapes(draw, sizes=SIZES, least=0, most=5):
+    """``least`` to ``most`` axes, one of them of any size, the others short."""
+    n = draw(st.integers(least, most))
+    shape = [draw(st.sampled_from((1, 2, 3))) for _ in range(n)]
+    if n:
+        shape[draw(st.integers(0, n - 1))] = draw(st.sampled_from(sizes))
+    return tuple(shape)
+
+
+@st.composite
+def broadcasting(draw, count, sizes=SIZES, most=5):
+    """``count`` shapes that broadcast together, and what they give."""
+    full = draw(shapes(sizes, 0, most))
+    found = []
+    for _ in range(count):
+        shape = [1 if draw(st.sampled_from((True, False, False))) else n for n in full]
+        found.append(tuple(shape[draw(st.sampled_from((0, 0, *range(len(full) + 1)))) :]))
+    return found, np.broadcast_shapes(*found)
+
+
+def axis_of(shape):
+    return st.integers(-len(shape), len(shape) - 1)
+
+
+@st.composite
+def axes_of(draw, shape):
+    """None, an axis, or several of them; negative ones too."""
+    if not shape or draw(st.booleans()):
+        return None
+    some = draw(st.lists(st.integers(0, len(shape) - 1), unique=True))
+    some = [a - len(shape) if draw(st.booleans()) else a for a in some]
+    return some[0] if len(some) == 1 else tuple(some)
+
+
+# ------------------------------------------------------------------------------------------------ calls
+
+
+class Call(NamedTuple):
+    """One call: shapes of the arrays, ``place(arrays)`` = the positional arguments, keyword arguments."""
+
+    shapes: list
+    place: Callable
+    attrs: dict
+
+
+def _call(shape, *rest, **attrs):
+    return Call([shape], lambda xs: (xs[0], *rest), attrs)
+
+
+@st.composite
+def _reduction(draw, sizes, empty=False, **more):
+    shape = draw(shapes(sizes))
+    axis = draw(axes_of(shape))
+    axes = range(len(shape)) if axis is None else np.atleast_1d(np.array(axis, int))
+    if not empty and any(shape[a] == 0 for a in axes):
+        shape = tuple(n or 2 for n in shape)
+    return _call(shape, axis=axis, keepdims=draw(st.booleans()), **more)
+
+
+@st.composite
+def _variance(draw, sizes):
+    call = draw(_reduction(sizes))
+    axis, shape = call.attrs["axis"], call.shapes[0]
+    n = np.prod([shape[a] for a in (range(len(shape)) if axis is None else np.atleast_1d(np.array(axis, int)))])
+    return call._replace(attrs=call.attrs | {"ddof": draw(st.integers(0, int(n > 1)))})
+
+
+@st.composite
+def _along(draw, sizes, empty=False):
+    shape = draw(shapes(sizes, 1))
+    axis = draw(axis_of(shape))
+    if not empty and shape[axis] == 0:
+        shape = tuple(n or 2 for n in shape)
+    return _call(shape, axis=axis)
+
+
+@st.composite
+def _reshape(draw, sizes):
+    shape = draw(shapes(sizes))
+    size = int(np.prod(shape))
+    new = draw(st.sampled_from([(size,), shape[::-1], (1, size, 1), (*shape, 1)] + ([(-1,), (-1, 1)] if size else [])))
+    return _call(shape, new)
+
+
+@st.composite
+def _axis_pair(draw, sizes):
+    shape = draw(shapes(sizes, 1))
+    return _call(shape, draw(axis_of(shape)), draw(axis_of(shape)))
+
+
+@st.composite
+def _transpose(draw, sizes):
+    shape = draw(shapes(sizes))
+    return _call(shape, draw(st.none() | st.permutations(range(len(shape))).map(tuple)))
+
+
+@st.composite
+def _broadcast(draw, sizes):
+    (shape, _), full = draw(broadcasting(2, sizes))
+    return _call(shape, full)
+
+
+@st.composite
+def _squeeze(draw, sizes):
+    shape = draw(shapes(sizes))
+    ones = [i for i, n in enumerate(shape) if n == 1]
+    choices = [None, *ones, tuple(ones)]
+    return _call(shape, draw(st.sampled_from(choices)))
+
+
+@st.composite
+def _expand(draw, sizes):
+    shape = draw(shapes(sizes, 0, 4))
+    return _call(shape, draw(st.integers(-len(shape) - 1, len(shape))))
+
+
+@st.composite
+def _flip(draw, sizes):
+    shape = draw(shapes(sizes))
+    return _call(shape, draw(axes_of(shape)))
+
+
+@st.composite
+def _join(draw, sizes, new_axis):
+    shape = draw(shapes(sizes, 0 if new_axis else 1, 4))
+    axis = draw(st.integers(-len(shape) - new_axis, len(shape) - 1 + new_axis))
+    parts = []
+    for _ in range(draw(st.integers(1, 4))):
+        part = list(shape)
+        if not new_axis:
+            part[axis] = draw(st.sampled_from(SMALL))
+        parts.append(tuple(part))
+    return Call(parts, lambda xs: (list(xs),), {"axis": axis})
+
+
+@st.composite
+def _split(draw, sizes):
+    shape = draw(shapes(sizes, 1))
+    axis = draw(axis_of(shape))
+    n = shape[axis]
+    equal = st.sampled_from([p for p in range(1, n + 1) if n % p == 0] or [1])
+    places = st.lists(st.integers(0, n), min_size=1, max_size=3).map(sorted)
+    return _call(shape, draw(equal | places), axis=axis)
+
+
+@st.composite
+def _pad(draw, sizes):
+    shape = draw(shapes(sizes, 0, 3))
+    width = st.integers(0, 2)
+    return _call(shape, tuple((draw(width), draw(width)) for _ in shape), value=draw(st.sampled_from((0.0, 1.5))))
+
+
+@st.composite
+def _tile(draw, sizes):
+    shape = draw(shapes(sizes, 0, 3))
+    return _call(shape, draw(st.integers(0, 3) | st.lists(st.integers(0, 2), max_size=4).map(tuple)))
+
+
+@st.composite
+def _matmul(draw, sizes):
+    m, k, n = (draw(st.sampled_from(sizes)) for _ in range(3))
+    (left, right), _ = draw(broadcasting(2, SMALL, 2))
+    a, b = draw(st.sampled_from([((k,), (k,)), ((m, k), (k,)), ((k,), (k, n)), ((m, k), (k, n)),
+                                 ((*left, m, k), (*right, k, n)), ((*left, m, k), (k, n)), ((k,), (*right, k, n)),
+                                 ((*left, m, k), (k,))]))  # fmt: skip
+    return Call([a, b], tuple, {})
+
+
+@st.composite
+def _linear(draw, sizes):
+    batch, i, o = draw(shapes(SMALL, 1, 2)), draw(st.sampled_from(sizes)), draw(st.sampled_from(sizes))
+    return Call([(*batch, i), (o, i), (o,)], tuple, {})
+
+
+@st.composite
+def _einsum(draw, sizes):
+    size = {c: draw(st.sampled_from((1, 2, 3))) for c in "abcd"}
+    size["a"] = draw(st.sampled_from(sizes))
+    parts = draw(st.lists(st.lists(st.sampled_from("abcd"), unique=True, max_size=3).map("".join), min_size=1, max_size=3))
+    used = sorted(set("".join(parts)))
+    result = "".join(draw(st.permutations(used)))[: draw(st.integers(0, len(used)))]
+    spec = ",".join(parts) + "->" + result
+    return Call([tuple(size[c] for c in part) for part in parts], lambda xs: (spec, *xs), {})
+
+
+@st.composite
+def _getitem(draw, sizes):
+    shape = draw(shapes(sizes, 1, 4))
+    n = shape[0]
+    step = st.sampled_from((None, 1, 2, -1, -2))
+    ends = st.none() | st.integers(-n - 1, n + 1)
+    part = st.builds(slice, ends, ends, step)
+    kinds = [part, st.just(Ellipsis), st.tuples(st.none(), part), st.tuples(part, st.just(Ellipsis), part if len(shape) > 1 else st.none())]
+    if n:
+        at = st.integers(-n, n - 1)
+        rows = st.lists(at, max_size=5).map(lambda r: np.array(r, int))
+        kinds += [at, rows, st.tuples(rows, st.just(Ellipsis)), st.tuples(st.just(Ellipsis), st.just(0)),
+                  st.lists(at, min_size=4, max_size=4).map(lambda r: np.array(r).reshape(2, 2))]  # fmt: skip
+    if 0 in shape[1:]:
+        kinds = [part]
+    kinds.append(SEEDS.map(lambda s: np.random.default_rng(s).random(shape) < 0.5))
+    return _call(shape, draw(st.one_of(kinds)))
+
+
+@st.composite
+def _rows(draw, sizes, with_values=False):
+    n, width = draw(st.sampled_from([s for s in sizes if s])), draw(shapes(sizes, 0, 2))
+    where = draw(shapes(SMALL, 0, 2))
+    positions = np.random.default_rng(draw(SEEDS)).integers(0, n, where)
+    if with_values:
+        return Call([(n, *width), (*where, *width)], lambda xs: (xs[0], positions, xs[1]), {})
+    return _call((n, *width), positions)
+
+
+@st.composite
+def _pick(draw, sizes):
+    rows, n = draw(shapes(SMALL, 0, 3)), draw(st.sampled_from([s for s in sizes if s]))
+    return _call((*rows, n), np.random.default_rng(draw(SEEDS)).integers(0, n, rows))
+
+
+@st.composite
+def _cross_entropy(draw, sizes):
+    rows, n = draw(shapes(SMALL, 0, 2)), draw(st.sampled_from([s for s in sizes if s]))
+    rng = np.random.default_rng(draw(SEEDS))
+    targets = np.where(rng.random(rows) < 0.2, -100, rng.integers(0, n, rows))
+    smoothing, reduction = draw(st.sampled_from((0.0, 0.1))), draw(st.sampled_from(("mean", "sum", "none")))
+    return _call((*rows, n), targets, label_smoothing=smoothing, reduction=reduction)
+
+
+@st.composite
+def _pair(draw, sizes):
+    shape = draw(shapes(tuple(s for s in sizes if s)))
+    return Call([shape, shape], tuple, {})
+
+
+@st.composite
+def _clip(draw, sizes):
+    if draw(st.booleans()):
+        return _call(draw(shapes(sizes)), -0.75, 1.3)
+    found, _ = draw(broadcasting(3, sizes, 3))
+    return Call(found, tuple, {})
+
+
+@st.composite
+def _dropout(draw, sizes):
+    (shape, mask), full = draw(broadcasting(2, sizes))
+    keep = (np.random.default_rng(draw(SEEDS)).random(mask) < 0.5).astype(np.float64)
+    p = draw(st.sampled_from((0.0, 0.25)))
+    return Call([full], lambda xs: (xs[0], keep.astype(np.asarray(xs[0]).dtype), p), {})
+
+
+OTHERS = {
+    "sum": lambda s: _reduction(s, empty=True), "prod": lambda s: _reduction(s, empty=True), "mean": _reduction,
+    "max": _reduction, "min": _reduction, "logsumexp": _reduction, "var": _variance,
+    "cumsum": lambda s: _along(s, empty=True), "softmax": _along, "log_softmax": _along,
+    "reshape": _reshape, "transpose": _transpose, "swapaxes": _axis_pair, "moveaxis": _axis_pair,
+    "broadcast_to": _broadcast, "squeeze": _squeeze, "expand_dims": _expand, "flip": _flip,
+    "matrix_transpose": lambda s: shapes(s, 2).map(_call), "concat": lambda s: _join(s, False),
+    "stack": lambda s: _join(s, True), "split": _split, "unstack": lambda s: _along(s, empty=True), "pad": _pad, "tile": _tile,
+    "matmul": _matmul, "linear": _linear, "einsum": _einsum, "getitem": _getitem, "embedding": _rows,
+    "scatter_add": lambda s: _rows(s, True), "pick": _pick, "cross_entropy": _cross_entropy,
+    "binary_cross_entropy": _pair, "mse": _pair, "clip": _clip, "dropout": _dropout,
+}  # fmt: skip
+
+
+def is_elementwise(name):
+    return REGISTRY[name].op in Fused.scalars
+
+
+@st.composite
+def _elementwise(draw, name, sizes):
+    if name == "where":
+        (c, *found), _ = draw(broadcasting(3, sizes))
+        condition = np.random.default_rng(draw(SEEDS)).random(c) < 0.5
+        return Call(found, lambda xs: (condition, *xs), {})
+    found, _ = draw(broadcasting(len(REGISTRY[name].domain), sizes))
+    return Call(found, tuple, {})
+
+
+def calls(name, sizes=SIZES):
+    """Calls of the operation ``name``: elementwise ones by their record, the others by the table above."""
+    return _elementwise(name, sizes) if is_elementwise(name) else OTHERS[name](sizes)
