@@ -1,1 +1,7 @@
 """Floor 7: sequence models: objectives, data, decoding."""
+
+from minigrad.models.language_model import LanguageConfig, LanguageModel
+from minigrad.models.text import CharVocabulary
+from minigrad.models.training import Recipe, Trainer
+
+__all__ = ["CharVocabulary", "LanguageConfig", "LanguageModel", "Recipe", "Trainer"]

@@ -1,8 +1,8 @@
 """Profiles, the lane of slow tests, and a guard: no test may leave a mode of the engine switched.
 
-    MINIGRAD_PROFILE=dev      a few examples of each property, the same ones every time (the default)
-    MINIGRAD_PROFILE=ci       more of them (the default where CI=true)
-    MINIGRAD_PROFILE=nightly  many, new ones every time
+MINIGRAD_PROFILE=dev      a few examples of each property, the same ones every time (the default)
+MINIGRAD_PROFILE=ci       more of them (the default where CI=true)
+MINIGRAD_PROFILE=nightly  many, new ones every time
 """
 
 import os
@@ -13,9 +13,9 @@ from hypothesis import settings
 from minigrad.engine import tape
 from minigrad.ops.fuse import Fused
 
-settings.register_profile("dev", max_examples=15, deadline=None, derandomize=True)
+settings.register_profile("dev", max_examples=25, deadline=None, derandomize=True)
 settings.register_profile("ci", max_examples=60, deadline=None, derandomize=True)
-settings.register_profile("nightly", max_examples=1000, deadline=None, print_blob=True)
+settings.register_profile("nightly", max_examples=400, deadline=None, print_blob=True)
 settings.load_profile(os.environ.get("MINIGRAD_PROFILE") or ("ci" if os.environ.get("CI") == "true" else "dev"))
 
 

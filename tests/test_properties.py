@@ -123,17 +123,26 @@ def zeros(*shape):
     return mg.Tensor(np.zeros(shape, np.float32), requires_grad=True)
 
 
+def ones(*shape):
+    return mg.Tensor(np.ones(shape, np.float32))
+
+
 EMPTY_CALLS = {
-    "sum": (lambda x: mg.sum(x, 0), (0, 3), 0.0), "prod": (lambda x: mg.prod(x, 0), (0, 3), 1.0),
+    "sum": (lambda x: mg.sum(x, 0), (0, 3), 0.0),
+    "prod": (lambda x: mg.prod(x, 0), (0, 3), 1.0),
     "max over the axis that is not empty": (lambda x: mg.max(x, 1), (0, 3), None),
-    "softmax": (mg.softmax, (0, 3), None), "logsumexp": (lambda x: mg.logsumexp(x, -1), (0, 3), None),
-    "cumsum": (lambda x: mg.cumsum(x, 0), (0, 2), None), "matmul without rows": (lambda x: x @ mg.tensor(np.ones((3, 2), np.float32)), (0, 3), None),
-    "matmul with k = 0": (lambda x: x @ mg.tensor(np.ones((0, 2), np.float32)), (3, 0), 0.0),
-    "concat": (lambda x: mg.concat([x, x], 1), (2, 0), None), "split": (lambda x: mg.split(x, 2)[1], (0, 3), None),
+    "softmax": (mg.softmax, (0, 3), None),
+    "logsumexp": (lambda x: mg.logsumexp(x, -1), (0, 3), None),
+    "cumsum": (lambda x: mg.cumsum(x, 0), (0, 2), None),
+    "matmul without rows": (lambda x: x @ ones(3, 2), (0, 3), None),
+    "matmul without columns": (lambda x: x @ ones(3, 0), (2, 3), None),
+    "matmul with k = 0": (lambda x: x @ ones(0, 2), (3, 0), 0.0),
+    "concat": (lambda x: mg.concat([x, x], 1), (2, 0), None),
+    "split": (lambda x: mg.split(x, 2)[1], (0, 3), None),
     "embedding of no index": (lambda w: mg.embedding(w, np.zeros((0,), int)), (4, 2), None),
     "mask of nothing": (lambda x: x[np.zeros((2, 3), bool)], (2, 3), None),
     "cross entropy of nothing": (lambda x: mg.cross_entropy(x, np.zeros((0,), int)), (0, 3), 0.0),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", EMPTY_CALLS)

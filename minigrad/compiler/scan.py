@@ -1,4 +1,8 @@
-"""Floor 4: one recurrence loop; the cell is an argument. This is the definition, step by step on the tape."""
+"""Floor 4: one recurrence loop; the cell is an argument.
+
+``definition`` runs it step by step on the tape. ``scan`` compiles the cell where it can and then runs the whole
+sequence as one operation, which the tests hold equal to the definition.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from minigrad.compiler.fused import kernel_of, run_fused
 from minigrad.engine import Tensor
 from minigrad.engine.tree import leaves, rebuild, tree_map
 from minigrad.errors import DtypeError, ShapeError, describe
@@ -21,7 +26,7 @@ def check_lengths(where_: str, lengths: Any, steps: int, batch: int) -> np.ndarr
     if lengths is None:
         return None
     found = lengths.numpy() if isinstance(lengths, Tensor) else np.asarray(lengths)
-    if found.dtype.kind not in "iu":
+    if found.size and found.dtype.kind not in "iu":
         raise DtypeError(describe(where_, f"lengths of dtype {found.dtype}", "integers"))
     if found.shape != (batch,):
         raise ShapeError(describe(where_, f"lengths {found.shape}", f"(B,) = ({batch},)"))
@@ -51,8 +56,8 @@ def _check_step(new: Any, old: Any, y: Any, batch: int) -> None:
         raise ShapeError(describe("scan", f"a cell that returns y_t {shapes}", f"(B, ...) with B = {batch}", do))
 
 
-def scan(cell: Cell, params: Any, xs: Any, state: Any, *, lengths: Any = None,
-         reverse: bool = False) -> tuple[Any, Any]:  # fmt: skip
+def scan(cell: Cell, params: Any, xs: Any, state: Any, *, lengths: Any = None, reverse: bool = False,
+         compiled: bool = True) -> tuple[Any, Any]:  # fmt: skip
     """Run ``cell(params, x_t, state) -> (state, y_t)`` over t = 0 .. T-1.
 
     xs:       (T, B, ...), or a container of such tensors
@@ -61,6 +66,7 @@ def scan(cell: Cell, params: Any, xs: Any, state: Any, *, lengths: Any = None,
               results and gradients; y is 0 there, and the final state is that of the last step of the row.
               (The cell meets zeros there, and must have finite values and derivatives for them.)
     reverse:  from the last step of each row to the first
+    compiled: False runs the cell step by step, as do cells that cannot be compiled
     Returns ``(ys, state)``: ys (T, B, ...) in the order of xs, and the final state.
 
     >>> import minigrad as mg
@@ -85,18 +91,28 @@ def scan(cell: Cell, params: Any, xs: Any, state: Any, *, lengths: Any = None,
         expected = f"(B, ...) with B = {batch}, because xs is {sequences[0].shape}"
         raise ShapeError(describe("scan", f"state {got}", expected))
     found = check_lengths("scan", lengths, steps, batch)
+    kernel = kernel_of(cell, params, xs, state) if compiled else "not asked for"
+    if isinstance(kernel, str):
+        return definition(cell, params, xs, state, found, reverse)
+    return run_fused(kernel, definition, cell, params, xs, state, found, reverse)
+
+
+def definition(cell: Cell, params: Any, xs: Any, state: Any, lengths: np.ndarray | None, reverse: bool) -> tuple[Any, Any]:
+    """The recurrence as it is meant: one call of the cell for each step, recorded on the tape."""
+    sequences = leaves(xs)
+    steps, batch = sequences[0].shape[:2]
     parts = [unstack(x) for x in sequences]
     ys: list[Any] = [None] * steps
     order = range(steps)[::-1] if reverse else range(steps)
     for t in order:
         x_t = [part[t] for part in parts]
-        if found is not None:
-            active = t < found  # (B,)
+        if lengths is not None:
+            active = t < lengths  # (B,)
             x_t = [_choose(active, x, 0) for x in x_t]  # NaN in padding must not meet a gradient
         new, y = cell(params, rebuild(xs, x_t), state)
         if t == order[0]:
             _check_step(new, state, y, batch)
-        if found is not None:
+        if lengths is not None:
             new = tree_map(lambda n, o: _choose(active, n, o), new, state)
             y = tree_map(lambda n: _choose(active, n, 0), y)
         state, ys[t] = new, y

@@ -10,7 +10,7 @@ from minigrad.engine.transforms import (
 )  # fmt: skip
 
 __all__ = [
-    "Basis", "Node", "Operation", "Tensor", "apply", "checkpoint", "constant", "detect_anomaly",
-    "enable_grad", "grad", "hessian", "hvp", "install", "is_recording", "jacobian", "jvp", "no_grad", "observe", "tensor",
+    "Basis", "Node", "Operation", "Tensor", "apply", "checkpoint", "constant", "detect_anomaly", "enable_grad",
+    "grad", "hessian", "hvp", "install", "is_recording", "jacobian", "jvp", "no_grad", "observe", "tensor",
     "toposort", "value_and_grad", "vjp",
 ]  # fmt: skip

@@ -43,6 +43,5 @@ def check_forward(name: str, inputs: tuple[Any, ...], out: Any, where: str) -> N
 def check_backward(name: str, i: int, inputs: tuple[Any, ...], g: Any, where: str) -> None:
     if bad := _bad(g.data):
         shapes = ", ".join(str(x.shape) for x in inputs)
-        raise AnomalyError(
-            f"[{name}] backward gave {bad} for input {i} of {shapes}; the forward call is at {where or 'a line recorded without anomaly mode'}"
-        )
+        line = where or "a line recorded without anomaly mode"
+        raise AnomalyError(f"[{name}] backward gave {bad} for input {i} of {shapes}; the forward call is at {line}")

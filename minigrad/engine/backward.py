@@ -147,6 +147,7 @@ def backward(y: Tensor, g: Any = None, *, retain_graph: bool = False, create_gra
     if not retain_graph:
         for node in visited:
             node.inputs = node.out = None
+            node.attrs = {}
 
 
 def seed(y: Tensor, g: Any = None) -> Tensor:
@@ -173,7 +174,11 @@ def _add_to_leaf(leaf: Tensor, g: Tensor, given: set[int]) -> None:
 
 
 def pull_back(
-    outputs: Sequence[Tensor], gs: Sequence[Tensor | None], wanted: Sequence[Tensor], *, create_graph: bool | None = None
+    outputs: Sequence[Tensor],
+    gs: Sequence[Tensor | None],
+    wanted: Sequence[Tensor],
+    *,
+    create_graph: bool | None = None,
 ) -> list[Tensor | None]:
     """Cotangents of the tensors ``wanted`` (None where the outputs do not depend on one).
 
@@ -196,12 +201,12 @@ def pull_back(
     with recording(create_graph):
         cotangents: dict[Key, Any] = {}
         for y, g in roots:
-            _accumulate(cotangents, y, g)  # type: ignore[arg-type]
+            _accumulate(cotangents, y, g)
         for k in order:
             if k in useful and k not in stop and k in cotangents:
                 _pull(k, cotangents.pop(k), cotangents, useful, check)  # type: ignore[arg-type]
     result: list[Tensor | None] = []
     for x in wanted:
-        g = cotangents.get(key(x))
-        result.append(g[x.index] if isinstance(g, list) else g)
+        found = cotangents.get(key(x))
+        result.append(found[x.index] if isinstance(found, list) else found)
     return result

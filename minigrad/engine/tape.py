@@ -47,6 +47,7 @@ class Node:
     that called it, is set in anomaly mode only."""
 
     __slots__ = ("op", "inputs", "attrs", "out", "serial", "where", "__weakref__")
+    where: str
 
     def __init__(self, op: Operation, inputs: tuple[Tensor, ...], attrs: dict[str, Any], out: Any):
         self.op = op
@@ -166,7 +167,7 @@ def _mixed(op: Operation, inputs: tuple[Tensor, ...], attrs: dict[str, Any]) -> 
     """The result where operands lie on different devices: an error, but for constants beside abstract arrays."""
     kinds = {type(x.data) for x in inputs}
     if len(kinds) == 1:
-        raise  # noqa: PLE0704 - the error that led here
+        raise  # the error that led here
     if abstract.Abstract in kinds:
         return op.forward(abstract, *[abstract.from_numpy(x.data) for x in inputs], **attrs)
     devices = " and ".join(sorted({x.device for x in inputs}))

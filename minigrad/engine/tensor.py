@@ -150,9 +150,7 @@ def tensor(data: Any, requires_grad: bool = False, dtype: Any = None, device: st
         else:
             got = f"{type(data).__name__}: {error}"
             raise ShapeError(describe("tensor", got, "numbers in a regular shape")) from None
-    if array.dtype == np.float64 and not keep and dtype is None:
-        array = array.astype(np.float32)
-    elif array.dtype == np.float16:
+    if array.dtype == np.float16 or (array.dtype == np.float64 and not keep and dtype is None):
         array = array.astype(np.float32)
     elif array.dtype.kind in "iu" and array.dtype != np.int64:
         array = array.astype(np.int64)

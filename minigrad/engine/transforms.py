@@ -28,11 +28,21 @@ def _fresh(x: Any) -> Tensor:
     """
     x = x if isinstance(x, Tensor) else tensor(x)
     if x.dtype.kind != "f":
-        raise DtypeError(describe("vjp", f"an input of dtype {x.dtype}", "float32 or float64", "use x.astype('float32')"))
+        raise DtypeError(
+            describe("vjp", f"an input of dtype {x.dtype}", "float32 or float64", "use x.astype('float32')")
+        )
     if x.requires_grad:
         with enable_grad():
             return apply(_ALIAS, (x,))
     return Tensor(x.data, True)
+
+
+def _tensors(where: str, out: Any) -> list[Tensor]:
+    """The leaves of what a function returned."""
+    found = leaves(out)
+    if not found or not all(isinstance(y, Tensor) for y in found):
+        raise GraphError(describe(where, f"a function that returns {type(out).__name__}", "tensors"))
+    return found
 
 
 def _zeros(x: Tensor) -> Tensor:
@@ -52,9 +62,7 @@ def vjp(f: Callable, *xs: Any) -> tuple[Any, Callable]:
     inputs = [_fresh(x) for x in leaves(xs)]
     with enable_grad():
         out = f(*rebuild(xs, inputs))
-    outputs = leaves(out)
-    if not outputs or not all(isinstance(y, Tensor) for y in outputs):
-        raise GraphError(describe("vjp", f"a function that returns {type(out).__name__}", "tensors"))
+    outputs = _tensors("vjp", out)
 
     def pull(g: Any) -> Any:
         gs = [c if isinstance(c, Tensor) else tensor(c, dtype=y.dtype) for c, y in zip(leaves(g), outputs, strict=True)]
@@ -115,8 +123,8 @@ def jvp(f: Callable, xs: tuple, vs: tuple) -> tuple[Any, Any]:
     By the transposed pass: g -> g df/dx is linear in g, and its own vjp at v is df/dx v (Townsend 2017).
 
     >>> import minigrad as mg
-    >>> mg.jvp(lambda x: x * x, (mg.tensor(3.0),), (mg.tensor(1.0),))[1]
-    tensor(6.)
+    >>> mg.jvp(lambda x: x * x, (mg.tensor(3.0),), (mg.tensor(1.0),))
+    (tensor(9., by=mul), tensor(6., by=add))
     """
     y, pull = vjp(f, *xs)
     with enable_grad():
@@ -189,8 +197,10 @@ def checkpoint(f: Callable, *args: Any) -> Any:
     start = next_serial()
     inputs = [_fresh_float(x) for x in leaves(args)]
     out = f(*rebuild(args, inputs))
-    arrays = tuple(y.data for y in leaves(out))
-    outside = _reached(leaves(out), inputs, start)
+    outputs = _tensors("checkpoint", out)
+    arrays = tuple(y.data for y in outputs)
+    live = [y.requires_grad for y in outputs]
+    outside = _reached(outputs, inputs, start)
 
     def rule(g: Any, y: Any, *xs: Tensor) -> list[Tensor | None]:
         given = iter(xs)
@@ -201,7 +211,7 @@ def checkpoint(f: Callable, *args: Any) -> Any:
 
     operands = tuple(x for x in leaves(args) if isinstance(x, Tensor)) + tuple(outside)
     operation = Operation("checkpoint", lambda backend, *_: arrays, rule)
-    return rebuild(out, apply(operation, operands))
+    return rebuild(out, [y if on else y.detach() for y, on in zip(apply(operation, operands), live)])
 
 
 def _fresh_float(x: Any) -> Any:

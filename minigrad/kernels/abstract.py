@@ -50,7 +50,9 @@ class Elementwise:
 
 
 def _stand_in(x: Any) -> Any:
-    """A NumPy array of that shape that takes no memory."""
+    """A NumPy array of that shape that takes no memory; also for each array of a sequence."""
+    if isinstance(x, (tuple, list)) and any(isinstance(part, Abstract) for part in x):
+        return [_stand_in(part) for part in x]
     return np.broadcast_to(np.zeros((), x.dtype), x.shape) if isinstance(x, Abstract) else x
 
 
@@ -58,7 +60,7 @@ def _shape_of(function: Callable) -> Callable[..., Abstract]:
     """The shape and dtype that a NumPy function gives."""
 
     def run(*args: Any, **kwargs: Any) -> Abstract:
-        out = function(*[[_stand_in(a) for a in x] if isinstance(x, (list, tuple)) else _stand_in(x) for x in args], **kwargs)
+        out = function(*map(_stand_in, args), **kwargs)
         return Abstract(out.shape, out.dtype)
 
     return run
@@ -73,7 +75,7 @@ matrix_transpose = _shape_of(lambda x: x.swapaxes(-1, -2))
 pad = _shape_of(np.pad)
 pick = _shape_of(lambda x, positions: x[..., 0])
 place = _shape_of(lambda g, positions, n: np.broadcast_to(g[..., None], (*g.shape, n)))
-reduce = _shape_of(lambda x, axes, keepdims=True: np.zeros([1 if i in axes else n for i, n in enumerate(x.shape)], x.dtype))
+reduce = _shape_of(lambda name, x, axes: np.zeros([1 if i in axes else n for i, n in enumerate(x.shape)], x.dtype))
 reshape = _shape_of(np.reshape)
 take = _shape_of(np.take)
 transpose = _shape_of(np.transpose)

@@ -20,7 +20,7 @@ from safetensors.numpy import save as to_bytes
 from minigrad.errors import UserError, describe
 from minigrad.nn.module import Module
 
-FORMAT = "minigrad-1"
+FORMAT = "minigrad-1"  # the only key of the header's metadata: several would come in random order
 
 
 def write_atomically(path: str | os.PathLike, data: bytes) -> None:
@@ -49,27 +49,29 @@ def write_atomically(path: str | os.PathLike, data: bytes) -> None:
 
 def write(path: str | os.PathLike, tensors: dict[str, np.ndarray], meta: dict[str, Any]) -> None:
     """A checkpoint of arrays by name, and ``meta``, anything that JSON can hold."""
-    text = {"format": FORMAT, "meta": json.dumps(meta)}
+    text = {FORMAT: json.dumps(meta)}
     write_atomically(path, to_bytes({k: np.asarray(v, order="C") for k, v in tensors.items()}, text))
 
 
 def read(path: str | os.PathLike) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """The arrays and ``meta`` of a checkpoint; UserError if the file is not one, or is damaged."""
     where = f"checkpoint {path}"
+    if os.path.isdir(path):
+        raise UserError(describe(where, "a folder", "a file written by minigrad"))
     try:
         with safe_open(path, framework="np") as file:
             text = file.metadata() or {}
-            if text.get("format") != FORMAT:
+            if FORMAT not in text:
                 raise UserError(describe(where, "a safetensors file of another program", f"format {FORMAT}"))
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            meta = json.loads(text["meta"])
+            meta = json.loads(text[FORMAT])
     except FileNotFoundError:
         raise UserError(describe(where, "no such file", "a file written by minigrad")) from None
     except OSError as error:
         raise UserError(describe(where, error.strerror or str(error), "a readable file")) from None
-    except (SafetensorError, KeyError, ValueError, TypeError, AttributeError, RecursionError) as error:
-        if isinstance(error, UserError):
-            raise
+    except UserError:
+        raise
+    except (SafetensorError, ValueError, TypeError, AttributeError, RecursionError) as error:
         raise UserError(describe(where, f"a damaged or foreign file ({error})", "a file written by minigrad")) from None
     if not isinstance(meta, dict):
         raise UserError(describe(where, "meta that is no object", "a file written by minigrad"))

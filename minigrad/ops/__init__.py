@@ -26,8 +26,8 @@ __all__ = [
     "REGISTRY", "abs", "add", "astype", "binary_cross_entropy", "broadcast_to", "clip", "concat", "cos",
     "cross_entropy", "cumsum", "div", "dropout", "einsum", "embedding", "equal", "erf", "exp", "expand_dims", "expm1",
     "flip", "gelu", "getitem", "greater", "greater_equal", "less", "less_equal", "linear", "log", "log1p",
-    "log_softmax", "logsumexp", "matmul", "matrix_transpose", "max", "maximum", "mean", "min", "minimum", "moveaxis", "mse", "mul", "neg",
-    "not_equal", "pad", "permute", "pick", "power", "prod", "reciprocal", "relu", "reshape", "scatter_add", "sigmoid",
-    "sign", "sin", "softmax", "softplus", "split", "sqrt", "square", "squeeze", "stack", "step", "sub", "sum",
-    "swapaxes", "tanh", "tile", "transpose", "unstack", "var", "where", "zeros_like",
+    "log_softmax", "logsumexp", "matmul", "matrix_transpose", "max", "maximum", "mean", "min", "minimum", "moveaxis",
+    "mse", "mul", "neg", "not_equal", "pad", "permute", "pick", "power", "prod", "reciprocal", "relu", "reshape",
+    "scatter_add", "sigmoid", "sign", "sin", "softmax", "softplus", "split", "sqrt", "square", "squeeze", "stack",
+    "step", "sub", "sum", "swapaxes", "tanh", "tile", "transpose", "unstack", "var", "where", "zeros_like",
 ]  # fmt: skip

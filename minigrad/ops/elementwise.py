@@ -12,7 +12,7 @@ import numpy as np
 
 from minigrad import scalars
 from minigrad.engine import Tensor, apply, constant
-from minigrad.ops.record import _SHAPES, POSITIVE, REAL, _public, binary, case, elementwise, operation, unary
+from minigrad.ops.record import POSITIVE, REAL, _public, binary, case, elementwise, operation, unary
 
 NONZERO = (0.3, 3.0)
 _erf = np.vectorize(math.erf, otypes=[float])
@@ -100,7 +100,8 @@ minimum = binary("minimum", "min(a, b); a tie shares the gradient", scalars.mini
                  smooth=False)  # fmt: skip
 
 _WHERE = elementwise("where", "a where c, else b", scalars.where, 3,
-                     (None, _where_vjp, lambda g, y, c, a, b: where(c, 0.0, g)), np.where, floats=False, condition=True)  # fmt: skip
+                     (None, _where_vjp, lambda g, y, c, a, b: where(c, 0.0, g)), np.where, floats=False,
+                     condition=True)  # fmt: skip
 
 
 def where(condition: Any, a: Any, b: Any) -> Tensor:
@@ -122,7 +123,7 @@ def clip(x: Any, low: Any, high: Any) -> Tensor:
 
     >>> import minigrad as mg
     >>> mg.clip(mg.tensor([-2.0, 0.5, 2.0]), -1.0, 1.0)
-    tensor([-1. ,  0.5,  1. ], by=...)
+    tensor([-1. ,  0.5,  1. ])
     """
     return minimum(maximum(x, low), high)
 

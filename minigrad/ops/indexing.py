@@ -33,8 +33,8 @@ def _plain(part: Any) -> Any:
 
 
 @operation("x[index]", lambda x, index: x[index], case((4, 3), 1), case((4, 3), (slice(None, None, 2), -1)),
-           case((4, 3), _ROWS), case((4, 3), (_ROWS[0], _ROWS[1])), case((2, 3), _MASK), case((3, 4), (None, ..., slice(3, 0, -2))),
-           group=GROUP, op=_GETITEM)  # fmt: skip
+           case((4, 3), _ROWS), case((4, 3), (_ROWS[0], _ROWS[1])), case((2, 3), _MASK),
+           case((3, 4), (None, ..., slice(3, 0, -2))), group=GROUP, op=_GETITEM)  # fmt: skip
 def getitem(x: Tensor, index: Any) -> Tensor:
     """``x[index]`` for slices, integers, integer arrays, masks, None and Ellipsis, as NumPy reads them."""
     plain = tuple(map(_plain, index)) if isinstance(index, tuple) else _plain(index)
@@ -90,8 +90,8 @@ def _scatter_add_oracle(x: np.ndarray, indices: Any, values: np.ndarray) -> np.n
     return out
 
 
-@operation("x with values_i added at row index_i", _scatter_add_oracle, case((4, 3), _ROWS, (2, 3, 3)), case((3,), _ROWS[0], (3,)),
-           group=GROUP, op=_ADD_ROWS)  # fmt: skip
+@operation("x with values_i added at row index_i", _scatter_add_oracle, case((4, 3), _ROWS, (2, 3, 3)),
+           case((3,), _ROWS[0], (3,)), group=GROUP, op=_ADD_ROWS)  # fmt: skip
 def scatter_add(x: Any, indices: Any, values: Any) -> Tensor:
     """x (V, ...) with ``values`` (..., ...) added at the rows ``indices`` (...), repeated ones again and again."""
     x, values = as_tensor("scatter_add", x), as_tensor("scatter_add", values)

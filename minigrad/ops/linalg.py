@@ -19,7 +19,14 @@ GROUP = "Products"
 _TURN = Operation("matrix_transpose", lambda k, x: k.matrix_transpose(x), (lambda g, y, x: matrix_transpose(g),))
 
 
-@operation("the last two axes exchanged", lambda x: np.swapaxes(x, -1, -2), case((3, 4)), case((2, 3, 4)), group=GROUP, op=_TURN)
+@operation(
+    "the last two axes exchanged",
+    lambda x: np.swapaxes(x, -1, -2),
+    case((3, 4)),
+    case((2, 3, 4)),
+    group=GROUP,
+    op=_TURN,
+)
 def matrix_transpose(x: Any) -> Tensor:
     x = as_tensor("matrix_transpose", x)
     if x.ndim < 2:
@@ -37,9 +44,10 @@ _MATMUL = Operation(
 )
 
 
-@operation("a b, the matrix product", np.matmul, case((3, 4), (4, 2)), case((4,), (4,)), case((3, 4), (4,)), case((4,), (4, 2)),
-           case((5, 3, 4), (4, 2)), case((2, 1, 3, 4), (5, 4, 2)), case((4,), (5, 4, 2)), case((0, 4), (4, 2)),
-           case((3, 0), (0, 2)), case((1, 1), (1, 1)), domain=(REAL, REAL), group=GROUP, op=_MATMUL)  # fmt: skip
+@operation("a b, the matrix product", np.matmul, case((3, 4), (4, 2)), case((4,), (4,)), case((3, 4), (4,)),
+           case((4,), (4, 2)), case((5, 3, 4), (4, 2)), case((2, 1, 3, 4), (5, 4, 2)), case((4,), (5, 4, 2)),
+           case((0, 4), (4, 2)), case((3, 0), (0, 2)), case((1, 1), (1, 1)), domain=(REAL, REAL),
+           group=GROUP, op=_MATMUL)  # fmt: skip
 def matmul(a: Any, b: Any) -> Tensor:
     """NumPy's ``a @ b``: vectors, matrices (m, k) @ (k, n), and batches of them that broadcast.
 
@@ -58,7 +66,9 @@ def matmul(a: Any, b: Any) -> Tensor:
     if b.ndim == 1:
         return squeeze(matmul(a, expand_dims(b, 1)), -1)
     if b.ndim == 2 and a.ndim > 2:  # one product for all rows, and so one for the gradient of b
-        return reshape(apply(_MATMUL, (reshape(a, (math.prod(a.shape[:-1]), a.shape[-1])), b)), (*a.shape[:-1], b.shape[-1]))
+        return reshape(
+            apply(_MATMUL, (reshape(a, (math.prod(a.shape[:-1]), a.shape[-1])), b)), (*a.shape[:-1], b.shape[-1])
+        )
     return apply(_MATMUL, (a, b))
 
 
@@ -70,7 +80,17 @@ def linear(x: Any, weight: Any, bias: Any = None) -> Tensor:
     return y if bias is None else add(y, bias)
 
 
-_EINSUM_CASES = ("ij,jk->ik", "bij,bjk->bik", "ij,ij->", "i,j->ij", "ij->ji", "ij->i", "bi,ij,bj->b", "ijk,k->ji", "ij,kj")
+_EINSUM_CASES = (
+    "ij,jk->ik",
+    "bij,bjk->bik",
+    "ij,ij->",
+    "i,j->ij",
+    "ij->ji",
+    "ij->i",
+    "bi,ij,bj->b",
+    "ijk,k->ji",
+    "ij,kj",
+)
 _SIZES = {"i": 2, "j": 3, "k": 4, "b": 2}
 
 
@@ -119,7 +139,9 @@ def _arrange(x: Tensor, letters: str, order: str) -> Tensor:
     return x if letters == order else transpose(x, [letters.index(c) for c in order])
 
 
-def _contract(a: Tensor, left: str, b: Tensor, right: str, needed: set[str], sizes: dict[str, int]) -> tuple[Tensor, str]:
+def _contract(
+    a: Tensor, left: str, b: Tensor, right: str, needed: set[str], sizes: dict[str, int]
+) -> tuple[Tensor, str]:
     """One product of two operands; ``needed`` letters stay."""
     a, left = _sum_out(a, left, needed | set(right))
     b, right = _sum_out(b, right, needed | set(left))

@@ -61,8 +61,8 @@ def log_softmax(x: Any, axis: int = -1) -> Tensor:
     return _along_last(_LOG_SOFTMAX, x, axis)
 
 
-@operation("log sum e^x over axes", _lse, case((3, 4)), case((3, 4), axis=0), case((2, 3, 4), axis=(0, 2), keepdims=True),
-           case((5,), axis=-1), group=GROUP, op=_LOGSUMEXP)  # fmt: skip
+@operation("log sum e^x over axes", _lse, case((3, 4)), case((3, 4), axis=0),
+           case((2, 3, 4), axis=(0, 2), keepdims=True), case((5,), axis=-1), group=GROUP, op=_LOGSUMEXP)  # fmt: skip
 def logsumexp(x: Any, axis: Axis = None, keepdims: bool = False) -> Tensor:
     x, axes = _prepare("logsumexp", x, axis)
     rest = [a for a in range(x.ndim) if a not in axes]
@@ -133,8 +133,9 @@ def cross_entropy(logits: Any, targets: Any, *, ignore_index: int = -100, label_
     return _reduced("cross_entropy", losses, reduction, int(valid.sum()))
 
 
-@operation("-t log s(x) - (1 - t) log(1 - s(x)), s the sigmoid", lambda x, t: np.mean(np.logaddexp(0, x) - x * t), case((3, 4), (3, 4)),
-           case((5,), (5,)), domain=(REAL, (0.0, 1.0)), group=GROUP)  # fmt: skip
+@operation("-t log s(x) - (1 - t) log(1 - s(x)), s the sigmoid",
+           lambda x, t: np.mean(np.logaddexp(0, x) - x * t), case((3, 4), (3, 4)), case((5,), (5,)),
+           domain=(REAL, (0.0, 1.0)), group=GROUP)  # fmt: skip
 def binary_cross_entropy(logits: Any, targets: Any, *, reduction: str = "mean") -> Tensor:
     """From logits: log(1 + e^x) - x t, for targets t in [0, 1] of the same shape."""
     logits = as_tensor("binary_cross_entropy", logits)
@@ -145,8 +146,8 @@ def binary_cross_entropy(logits: Any, targets: Any, *, reduction: str = "mean") 
     return _reduced("binary_cross_entropy", sub(softplus(logits), mul(logits, targets)), reduction, logits.size)
 
 
-@operation("(x - t)^2, the mean", lambda x, t: np.mean((x - t) ** 2), case((3, 4), (3, 4)), case((), ()), domain=(REAL, REAL),
-           group=GROUP)  # fmt: skip
+@operation("(x - t)^2, the mean", lambda x, t: np.mean((x - t) ** 2), case((3, 4), (3, 4)), case((), ()),
+           domain=(REAL, REAL), group=GROUP)  # fmt: skip
 def mse(x: Any, targets: Any, *, reduction: str = "mean") -> Tensor:
     x, targets = as_tensor("mse", x), as_tensor("mse", targets)
     if x.shape != targets.shape:
@@ -157,8 +158,8 @@ def mse(x: Any, targets: Any, *, reduction: str = "mean") -> Tensor:
 _KEEP = np.array([[1.0, 0.0, 1.0]], np.float32)
 
 
-@operation("x mask / (1 - p)", lambda x, mask, p: x * mask / (1 - p), case((2, 3), _KEEP, 0.25), case((3,), _KEEP[0], 0.0),
-           group=GROUP)  # fmt: skip
+@operation("x mask / (1 - p)", lambda x, mask, p: x * mask / (1 - p), case((2, 3), _KEEP, 0.25),
+           case((3,), _KEEP[0], 0.0), group=GROUP)  # fmt: skip
 def dropout(x: Any, mask: Any, p: float) -> Tensor:
     """x where ``mask`` (0 or 1, broadcast to x) is 1, scaled so that the mean stays; the mask is an input."""
     if not 0.0 <= p < 1.0:

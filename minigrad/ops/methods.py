@@ -65,6 +65,12 @@ _METHODS = (
     shapes.swapaxes, shapes.broadcast_to, shapes.squeeze, shapes.expand_dims, shapes.flip, shapes.split, shapes.unstack,
     linalg.matmul, astype,
 )  # fmt: skip
+_OTHERS = {
+    "__neg__": e.neg, "__abs__": e.abs, "__getitem__": indexing.getitem, "__iter__": _iterate,
+    "__hash__": object.__hash__, "reshape": _reshape, "transpose": _transpose, "permute": _transpose, "argmax": _argmax,
+    "mT": property(linalg.matrix_transpose),
+    "T": property(lambda self: linalg.matrix_transpose(self) if self.ndim == 2 else shapes.transpose(self)),
+}  # fmt: skip
 
 
 def attach() -> None:
@@ -76,14 +82,5 @@ def attach() -> None:
         setattr(Tensor, f"__{name}__", (lambda f: lambda self, other: f(self, other))(function))
     for function in _METHODS:
         setattr(Tensor, function.__name__, function)
-    Tensor.__neg__ = e.neg  # type: ignore[attr-defined]
-    Tensor.__abs__ = e.abs  # type: ignore[attr-defined]
-    Tensor.__getitem__ = indexing.getitem  # type: ignore[attr-defined]
-    Tensor.__iter__ = _iterate  # type: ignore[attr-defined]
-    Tensor.__hash__ = object.__hash__  # type: ignore[assignment]
-    Tensor.reshape = _reshape  # type: ignore[attr-defined]
-    Tensor.transpose = _transpose  # type: ignore[attr-defined]
-    Tensor.permute = _transpose  # type: ignore[attr-defined]
-    Tensor.argmax = _argmax  # type: ignore[attr-defined]
-    Tensor.mT = property(linalg.matrix_transpose)  # type: ignore[attr-defined]
-    Tensor.T = property(lambda self: linalg.matrix_transpose(self) if self.ndim == 2 else shapes.transpose(self))  # type: ignore[attr-defined]
+    for name, value in _OTHERS.items():
+        setattr(Tensor, name, value)

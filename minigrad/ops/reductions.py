@@ -16,7 +16,13 @@ from minigrad.ops.shapes import as_tensor, broadcast_to, concat, flip, moveaxis,
 
 GROUP = "Reduction"
 Axis = int | Sequence[int] | None
-_CASES = (case((3, 4)), case((3, 4), axis=0), case((2, 3, 4), axis=(0, 2), keepdims=True), case((5,), axis=-1), case(()))
+_CASES = (
+    case((3, 4)),
+    case((3, 4), axis=0),
+    case((2, 3, 4), axis=(0, 2), keepdims=True),
+    case((5,), axis=-1),
+    case(()),
+)
 
 
 def _kept(shape: tuple[int, ...], axes: tuple[int, ...]) -> tuple[int, ...]:
@@ -128,11 +134,13 @@ def prod(x: Any, axis: Axis = None, keepdims: bool = False) -> Tensor:
     return reshape(x, kept if keepdims else _dropped(kept, axes))
 
 
-_CUMSUM = Operation("cumsum", lambda k, x, axis: k.cumsum(x, axis), (lambda g, y, x, axis: flip(cumsum(flip(g, axis), axis), axis),))
+_CUMSUM = Operation(
+    "cumsum", lambda k, x, axis: k.cumsum(x, axis), (lambda g, y, x, axis: flip(cumsum(flip(g, axis), axis), axis),)
+)
 
 
-@operation("y_i = x_0 + ... + x_i", np.cumsum, case((3, 4), axis=0), case((3, 4), axis=-1), case((0, 2), axis=0), group=GROUP,
-           op=_CUMSUM)  # fmt: skip
+@operation("y_i = x_0 + ... + x_i", np.cumsum, case((3, 4), axis=0), case((3, 4), axis=-1), case((0, 2), axis=0),
+           group=GROUP, op=_CUMSUM)  # fmt: skip
 def cumsum(x: Any, axis: int = -1) -> Tensor:
     x, _ = _prepare("cumsum", x, None)
     return apply(_CUMSUM, (x,), {"axis": normalise_axis("cumsum", axis, x.ndim)})

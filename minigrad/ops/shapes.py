@@ -78,7 +78,9 @@ def transpose(x: Any, axes: Sequence[int] | None = None) -> Tensor:
     (3, 1)
     """
     x = as_tensor("transpose", x)
-    order = tuple(reversed(range(x.ndim))) if axes is None else tuple(normalise_axis("transpose", a, x.ndim) for a in axes)
+    order = (
+        tuple(reversed(range(x.ndim))) if axes is None else tuple(normalise_axis("transpose", a, x.ndim) for a in axes)
+    )
     if sorted(order) != list(range(x.ndim)):
         raise ShapeError(describe("transpose", f"axes {axes} for shape {x.shape}", "each axis once"))
     return apply(_TRANSPOSE, (x,), {"axes": order})
@@ -108,8 +110,8 @@ def moveaxis(x: Any, source: int, to: int) -> Tensor:
 _BROADCAST = Operation("broadcast_to", lambda k, x, shape: k.broadcast_to(x, shape), (lambda g, y, x, shape: g,))
 
 
-@operation("x repeated along axes of size 1", np.broadcast_to, case((3, 1), (2, 3, 4)), case((), (2,)), case((1,), (0,)),
-           group=GROUP, op=_BROADCAST)  # fmt: skip
+@operation("x repeated along axes of size 1", np.broadcast_to, case((3, 1), (2, 3, 4)), case((), (2,)),
+           case((1,), (0,)), group=GROUP, op=_BROADCAST)  # fmt: skip
 def broadcast_to(x: Any, shape: Sequence[int]) -> Tensor:
     x, new = as_tensor("broadcast_to", x), tuple(shape)
     sizes = zip(reversed(x.shape), reversed(new))
@@ -118,10 +120,14 @@ def broadcast_to(x: Any, shape: Sequence[int]) -> Tensor:
     return x if new == x.shape else apply(_BROADCAST, (x,), {"shape": new})
 
 
-@operation("axes of size 1 removed", np.squeeze, case((1, 3, 1)), case((1, 3, 1), 0), case((1, 3, 1), (0, -1)), group=GROUP)
+@operation(
+    "axes of size 1 removed", np.squeeze, case((1, 3, 1)), case((1, 3, 1), 0), case((1, 3, 1), (0, -1)), group=GROUP
+)
 def squeeze(x: Any, axis: int | Sequence[int] | None = None) -> Tensor:
     x = as_tensor("squeeze", x)
-    axes = {i for i, n in enumerate(x.shape) if n == 1} if axis is None else set(normalise_axes("squeeze", axis, x.ndim))
+    axes = (
+        {i for i, n in enumerate(x.shape) if n == 1} if axis is None else set(normalise_axes("squeeze", axis, x.ndim))
+    )
     if any(x.shape[a] != 1 for a in axes):
         raise ShapeError(describe("squeeze", f"axis {axis} of shape {x.shape}", "size 1"))
     return reshape(x, tuple(n for i, n in enumerate(x.shape) if i not in axes))
@@ -134,11 +140,13 @@ def expand_dims(x: Any, axis: int) -> Tensor:
     return reshape(x, (*x.shape[:at], 1, *x.shape[at:]))
 
 
-_FLIP = Operation("flip", lambda k, x, axes: k.flip(x, axes), (lambda g, y, x, axes: apply(_FLIP, (g,), {"axes": axes}),))
+_FLIP = Operation(
+    "flip", lambda k, x, axes: k.flip(x, axes), (lambda g, y, x, axes: apply(_FLIP, (g,), {"axes": axes}),)
+)
 
 
-@operation("the order along axes reversed", np.flip, case((2, 3), 0), case((2, 3)), case((2, 3, 4), (0, 2)), group=GROUP,
-           op=_FLIP)  # fmt: skip
+@operation("the order along axes reversed", np.flip, case((2, 3), 0), case((2, 3)), case((2, 3, 4), (0, 2)),
+           group=GROUP, op=_FLIP)  # fmt: skip
 def flip(x: Any, axis: int | Sequence[int] | None = None) -> Tensor:
     x = as_tensor("flip", x)
     return apply(_FLIP, (x,), {"axes": normalise_axes("flip", axis, x.ndim)})
@@ -215,7 +223,9 @@ def _split_forward(k: Any, x: Any, cuts: tuple[int, ...], axis: int) -> tuple:
 _SPLIT = Operation("split", _split_forward, (lambda g, y, x, cuts, axis: concat(_filled(g, y), axis),))
 
 
-@operation("cut into parts along an axis", np.split, case((6, 2), 3), case((2, 5), [1, 4], axis=-1), group=GROUP, op=_SPLIT)
+@operation(
+    "cut into parts along an axis", np.split, case((6, 2), 3), case((2, 5), [1, 4], axis=-1), group=GROUP, op=_SPLIT
+)
 def split(x: Any, parts: int | Sequence[int], axis: int = 0) -> tuple[Tensor, ...]:
     """Cut along an axis, into a number of equal parts or at the given places.
 
@@ -228,7 +238,9 @@ def split(x: Any, parts: int | Sequence[int], axis: int = 0) -> tuple[Tensor, ..
     n = x.shape[axis]
     if isinstance(parts, int):
         if parts < 1 or n % parts:
-            raise ShapeError(describe("split", f"{n} elements into {parts}", "equal parts", "pass the places to cut at"))
+            raise ShapeError(
+                describe("split", f"{n} elements into {parts}", "equal parts", "pass the places to cut at")
+            )
         cuts = tuple(range(n // parts, n, n // parts)) if n else (0,) * (parts - 1)
     else:
         cuts = tuple(int(c) for c in parts)
@@ -245,8 +257,8 @@ def _unstack_forward(k: Any, x: Any, axis: int) -> tuple:
 _UNSTACK = Operation("unstack", _unstack_forward, (lambda g, y, x, axis: stack(_filled(g, y), axis),))
 
 
-@operation("the slices along an axis", lambda x, axis=0: tuple(np.moveaxis(x, axis, 0)), case((3, 2)), case((2, 3, 4), axis=1),
-           group=GROUP, op=_UNSTACK)  # fmt: skip
+@operation("the slices along an axis", lambda x, axis=0: tuple(np.moveaxis(x, axis, 0)), case((3, 2)),
+           case((2, 3, 4), axis=1), group=GROUP, op=_UNSTACK)  # fmt: skip
 def unstack(x: Any, axis: int = 0) -> tuple[Tensor, ...]:
     """All slices at once: the gradient is one stack, where n times x[i] would add up n full arrays."""
     x = as_tensor("unstack", x)
@@ -272,7 +284,7 @@ def pad(x: Any, widths: Sequence[tuple[int, int]], value: float = 0.0) -> Tensor
     pairs = tuple((int(a), int(b)) for a, b in widths)
     if len(pairs) != x.ndim or min((n for p in pairs for n in p), default=0) < 0:
         raise ShapeError(describe("pad", f"widths {widths} for shape {x.shape}", "a non-negative pair for each axis"))
-    return apply(_PAD, (x,), {"widths": pairs, "value": value})
+    return apply(_PAD, (x,), {"widths": pairs, "value": value}) if pairs else x
 
 
 @operation("x repeated", np.tile, case((2, 3), (2, 1)), case((3,), (2, 2)), case((2,), 3), group=GROUP)

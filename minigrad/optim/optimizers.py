@@ -1,6 +1,7 @@
 """Floor 5: the optimisers: after ``backward``, ``step`` replaces the data of every parameter that has a gradient.
 
-The data is replaced, not written to: a graph recorded before keeps its values.
+The data is replaced, not written to: arrays taken from a parameter before keep their values. Walk a graph backward
+before a step replaces what it was recorded with.
 """
 
 from __future__ import annotations
@@ -86,7 +87,7 @@ class Optimizer:
             if any(np.shape(b) != p.shape for b in found) or len(found) != (self.buffers if state["steps"][i] else 0):
                 got = f"buffers of shapes {[np.shape(b) for b in found]} for parameter {i}"
                 raise MinigradError(describe(where, got, f"{self.buffers} of shape {p.shape}"))
-            new.append([BACKENDS[type(p.data)].from_numpy(np.asarray(b, p.dtype)) for b in found])
+            new.append([BACKENDS[type(p.data)].from_numpy(np.asarray(b, p.dtype, "C")) for b in found])
         self._state, self.steps = new, [int(n) for n in state["steps"]]
 
 

@@ -1,6 +1,6 @@
 """Write the reference vectors of this folder with PyTorch. Not run by the tests, which need no PyTorch.
 
-    python make_torch_vectors.py        # made with torch 2.13.0 on a CPU
+python make_torch_vectors.py        # made with torch 2.13.0 on a CPU
 """
 
 import json

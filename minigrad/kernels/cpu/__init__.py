@@ -42,9 +42,7 @@ def full(shape: tuple[int, ...], value: Any, dtype: Any) -> np.ndarray:
 astype = np.ndarray.astype
 broadcast_to = np.broadcast_to
 concatenate = np.concatenate
-flip = np.flip
 pad = np.pad
-take = np.take
 
 
 def reshape(x: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
@@ -60,11 +58,19 @@ def matrix_transpose(x: np.ndarray) -> np.ndarray:
 
 
 def getitem(x: np.ndarray, index: Any) -> np.ndarray:
-    return np.asarray(x[index])
+    return np.asarray(x[index])  # NumPy gives a scalar where no axis is left, here and below
+
+
+def take(x: np.ndarray, positions: np.ndarray, axis: int) -> np.ndarray:
+    return np.asarray(np.take(x, positions, axis))
+
+
+def flip(x: np.ndarray, axes: tuple[int, ...]) -> np.ndarray:
+    return np.asarray(np.flip(x, axes))
 
 
 __all__ = [
     "Elementwise", "add_rows", "array_type", "astype", "broadcast_to", "concatenate", "cumsum", "flip", "from_numpy",
-    "full", "getitem", "matmul", "matrix_transpose", "name", "pad", "pick", "place", "reduce", "reshape", "rows", "scatter", "squares", "take",
-    "to_numpy", "transpose", "update",
+    "full", "getitem", "matmul", "matrix_transpose", "name", "pad", "pick", "place", "reduce", "reshape", "rows",
+    "scatter", "squares", "take", "to_numpy", "transpose", "update",
 ]  # fmt: skip

@@ -30,9 +30,9 @@ def inline(function: Callable) -> Callable:
     return njit(forceinline=True, **_OPTIONS)(function)
 
 
-def outline(function: Callable) -> Callable:
-    """A function that stays one function, however often it is called."""
-    return njit(**_OPTIONS)(function)
+def unit(function: Callable) -> Callable:
+    """A function of arrays that do not overlap, called by another kernel."""
+    return njit(pipeline_class=NoAlias, **_OPTIONS)(function)
 
 
 def _cached(function: Callable, signature: Any = None, **options: Any) -> Callable:
@@ -56,11 +56,18 @@ def parallel_kernel(function: Callable) -> Callable:
     return _cached(function, parallel=True)
 
 
-def body(function: Callable) -> Callable:
-    """A function known by its address: ``body(table, phase, worker, workers)``, all int64."""
-    signature = types.void(*[types.int64] * 4)
+def address(arguments: int) -> Callable:
+    """A function of so many int64, known by its ``address``."""
+    signature = types.void(*[types.int64] * arguments)
     options = {"nopython": True, "error_model": "numpy", "fastmath": {"contract"}}
-    try:
-        return cfunc(signature, cache=True, **options)(function)
-    except RuntimeError:
-        return cfunc(signature, **options)(function)
+
+    def compiled(function: Callable) -> Callable:
+        try:
+            return cfunc(signature, cache=True, **options)(function)
+        except RuntimeError:
+            return cfunc(signature, **options)(function)
+
+    return compiled
+
+
+body = address(4)  # body(table, phase, worker, workers), see parallel.py

@@ -19,12 +19,13 @@ from minigrad.kernels.cpu.build import emit, load
 
 _TEXT = '''
 from numba import carray, types
-from minigrad.kernels.cpu.compile import body, kernel_for, outline
+from minigrad.kernels.cpu.compile import address, body, kernel_for
 from minigrad.kernels.cpu.micro import micro_kernel, pointer_to, transpose_block
 
 L, W, ROWS, SIZE, KC = {lanes}, {width}, {rows}, {size}, {kc}   # lanes, panel width, rows of a block, bytes, cut of k
 A2, A3 = (types.Array(types.{dtype}, n, "A", readonly=True) for n in (2, 3))     # read only, any strides
-C1, C2, C3 = types.Array(types.{dtype}, 1, "C"), types.Array(types.{dtype}, 2, "C"), types.Array(types.{dtype}, 3, "C")
+C1, C2, C3 = (types.Array(types.{dtype}, n, "C") for n in (1, 2, 3))
+R1, R2 = (types.Array(types.{dtype}, n, "C", readonly=True) for n in (1, 2))
 TABLE = types.Array(types.int64, 1, "C")
 pointer = pointer_to("{dtype}")
 transpose = transpose_block("{dtype}")
@@ -89,9 +90,9 @@ def pack(b, b_k, b_n, k, n, to, worker, workers):
             pack_rows(source, b_k, b_n, k0, k1, columns, width, panel)
 
 
-@outline
-def product(m, a, a_row, a_col, k, panels, n, p0, p1, c, c_row):
-    """C[m, panels p0..p1] = A[m, k] times packed panels."""
+@address(12)
+def rows(m, a, a_row, a_col, k, panels, n, p0, p1, c, c_row, add):
+    """C[m, panels p0..p1] = A[m, k] times packed panels, += with ``add``; other kernels call it by its address."""
     if m == 0:
         return
     blocks = (m + ROWS - 1) // ROWS
@@ -106,21 +107,22 @@ def product(m, a, a_row, a_col, k, panels, n, p0, p1, c, c_row):
             step = SIZE * W // blocks
             row = 0
             for block in range(blocks):
-                rows = m * (block + 1) // blocks - row
+                height = m * (block + 1) // blocks - row
                 at_a, at_c = a + SIZE * (row * a_row + k0 * a_col), c + SIZE * (row * c_row + W * p)
                 if columns > L:
-                    wide_rows(rows, at_a, a_row, a_col, b, k1 - k0, at_c, c_row, cut, columns - L, ahead, step)
+                    wide_rows(height, at_a, a_row, a_col, b, k1 - k0, at_c, c_row, cut + add, columns - L, ahead, step)
                 else:
-                    narrow_rows(rows, at_a, a_row, a_col, b, k1 - k0, at_c, c_row, cut, columns, ahead, step)
-                row += rows
+                    narrow_rows(height, at_a, a_row, a_col, b, k1 - k0, at_c, c_row, cut + add, columns, ahead, step)
+                row += height
                 ahead += (k1 - k0) * step
 
 
 @body
 def gemm(table, phase, worker, workers):
-    t = carray(address_as_int64(table), (17,))
+    t = carray(address_as_int64(table), (19,))
     a, a_row, a_col, a_batch, b, b_k, b_n, b_batch = t[0], t[1], t[2], t[3], t[4], t[5], t[6], t[7]
-    c, c_row, c_batch, m, k, n, batches, scratch, room = t[8], t[9], t[10], t[11], t[12], t[13], t[14], t[15], t[16]
+    c, c_row, c_batch, m, k, n = t[8], t[9], t[10], t[11], t[12], t[13]
+    batches, scratch, room, add = t[14], t[15], t[16], t[17]
     panels = (n + W - 1) // W
     i0, i1, r0, r1, p0, p1 = 0, 1, 0, m, 0, panels       # products, rows and panels of this worker
     to, w, share = scratch, worker, workers
@@ -136,7 +138,7 @@ def gemm(table, phase, worker, workers):
             pack(b + SIZE * i * b_batch, b_k, b_n, k, n, to, w, share)
         if phase == 1 or batches > 1:
             at_a, at_c = a + SIZE * (i * a_batch + r0 * a_row), c + SIZE * (i * c_batch + r0 * c_row)
-            product(r1 - r0, at_a, a_row, a_col, k, to, n, p0, p1, at_c, c_row)
+            call12(t[18], (r1 - r0, at_a, a_row, a_col, k, to, n, p0, p1, at_c, c_row, add))
 
 
 @inline
@@ -144,24 +146,31 @@ def strides(x, first):
     return x.strides[first] // SIZE, x.strides[first + 1] // SIZE
 
 
-@kernel_for(types.void(A2, A2, C2, C1, types.int64))
-def serial(a, b, c, scratch, gemm):
-    """C = A B for matrices, on this thread."""
-    t = np.empty(17, np.int64)
+@kernel_for(types.void(A2, A2, C2, C1, types.int64, types.int64, types.int64))
+def serial(a, b, c, scratch, gemm, rows, add):
+    """C = or += A B for matrices, on this thread."""
+    t = np.empty(19, np.int64)
     t[0], t[4], t[8], t[15] = a.ctypes.data, b.ctypes.data, c.ctypes.data, scratch.ctypes.data
     (t[1], t[2]), (t[5], t[6]), (t[9], _) = strides(a, 0), strides(b, 0), strides(c, 0)
-    t[11], t[12], t[13], t[14] = a.shape[0], a.shape[1], b.shape[1], 1
+    t[11], t[12], t[13], t[14], t[17], t[18] = a.shape[0], a.shape[1], b.shape[1], 1, add, rows
     for phase in range(2):
         call4(gemm, (t.ctypes.data, phase, 0, 1))
 
 
-@kernel_for(types.int64(A3, A3, C3, C1, TABLE, types.int64))
-def fill(a, b, c, scratch, t, workers):
+@kernel_for(types.void(A2, C1))
+def pack_all(b, to):
+    """All panels of B (k, n)."""
+    pack(b.ctypes.data, b.strides[0] // SIZE, b.strides[1] // SIZE, b.shape[0], b.shape[1], to.ctypes.data, 0, 1)
+
+
+@kernel_for(types.int64(A3, A3, C3, C1, TABLE, types.int64, types.int64, types.int64))
+def fill(a, b, c, scratch, t, workers, rows, add):
     """The table of ``gemm`` for A (batches, m, k), B (batches, k, n), C (batches, m, n)."""
     t[0], t[4], t[8], t[15] = a.ctypes.data, b.ctypes.data, c.ctypes.data, scratch.ctypes.data
     t[3], t[7], t[10] = a.strides[0] // SIZE, b.strides[0] // SIZE, c.strides[0] // SIZE
     (t[1], t[2]), (t[5], t[6]), (t[9], _) = strides(a, 1), strides(b, 1), strides(c, 1)
     t[11], t[12], t[13], t[14], t[16] = a.shape[1], a.shape[2], b.shape[2], a.shape[0], scratch.size // workers
+    t[17], t[18] = add, rows
     return t.ctypes.data
 
 
@@ -179,7 +188,7 @@ def turn(source, to):
                         to[jj, ii] = source[ii, jj]
 
 
-@kernel_for(types.void(C2, C1, C1))
+@kernel_for(types.void(R2, R1, C1))
 def dot_rows(w, x, out):
     """out[i] = w[i, :] . x, rows of w side by side."""
     for i in range(w.shape[0]):
@@ -190,7 +199,7 @@ def dot_rows(w, x, out):
         out[i] = s
 
 
-@kernel_for(types.void(C2, C1, C1))
+@kernel_for(types.void(R2, R1, C1))
 def add_rows(w, x, out):
     """out = x @ w, adding up the rows of w."""
     for j in range(out.size):
@@ -221,10 +230,10 @@ class Gemm:
         text = _TEXT.format(lanes=lanes, width=2 * lanes, rows=rows, size=size, kc=1280 // size, dtype=name,
                             kernels=kernels, wide=_choose("wide", rows, 2), narrow=_choose("narrow", rows, 1))  # fmt: skip
         title = f"Matrix product, {name}, vectors of {micro.vector_bits()} bits"
-        intrinsics = [micro.address_as_int64, micro.call4, micro.fast_add]
+        intrinsics = [micro.address_as_int64, micro.call4, micro.call12, micro.fast_add]
         module = load(f"gemm_{name}", emit(title, text, intrinsics, dtype))
-        self.width, self.body = 2 * lanes, module.gemm.address
-        self.serial, self.fill, self.turn = module.serial, module.fill, module.turn
+        self.width, self.body, self.rows = 2 * lanes, module.gemm.address, module.rows.address
+        self.serial, self.fill, self.turn, self.pack_all = module.serial, module.fill, module.turn, module.pack_all
         self.dot_rows, self.add_rows = module.dot_rows, module.add_rows
         self._keep = module  # machine code is reached by its address
 
@@ -246,23 +255,23 @@ def _gemm(dtype: np.dtype) -> Gemm:
 _SERIAL = 1_000_000  # multiply-adds below which one thread is faster (tests/benchmarks/bench_matmul.py)
 
 
-def _matrices(a: np.ndarray, b: np.ndarray, c: np.ndarray) -> None:
-    """C = A B for two matrices."""
+def _matrices(a: np.ndarray, b: np.ndarray, c: np.ndarray, add: bool = False) -> None:
+    """C = A B for two matrices; += with ``add``."""
     k, n = b.shape
     if c.size * k > _SERIAL and parallel.workers() > 1:
-        _batches(a[None], b[None], c[None], parallel.workers(), 2)
+        _batches(a[None], b[None], c[None], parallel.workers(), 2, add)
     else:
         g = _gemm(c.dtype)
-        g.serial(a, b, c, g.scratch(k, n, c.dtype), g.body)
+        g.serial(a, b, c, g.scratch(k, n, c.dtype), g.body, g.rows, add)
 
 
-def _batches(a: np.ndarray, b: np.ndarray, c: np.ndarray, workers: int, phases: int) -> None:
+def _batches(a: np.ndarray, b: np.ndarray, c: np.ndarray, workers: int, phases: int, add: bool = False) -> None:
     """C = A B for (batches, m, k), (batches, k, n) and (batches, m, n)."""
     g = _gemm(c.dtype)
     k, n = b.shape[1:]
     scratch = g.scratch(workers * k if phases == 1 else k, n, c.dtype)
-    arguments = np.empty(17, np.int64)
-    parallel.run(g.body, g.fill(a, b, c, scratch, arguments, workers), phases, workers)
+    arguments = np.empty(19, np.int64)
+    parallel.run(g.body, g.fill(a, b, c, scratch, arguments, workers, g.rows, add), phases, workers)
 
 
 def product(a: np.ndarray, b: np.ndarray) -> np.ndarray:
@@ -287,6 +296,33 @@ def product(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     else:
         _matrices(a, b, c)
     return c
+
+
+def product_into(c: np.ndarray, a: np.ndarray, b: np.ndarray, add: bool = False) -> None:
+    """C (m, n), C-contiguous, = or += A (m, k) B (k, n) of any strides."""
+    if a.shape[1] == 0 or c.size == 0:
+        if not add:
+            c[...] = 0
+    else:
+        _matrices(a, b, c, add)
+
+
+def panels(b: np.ndarray) -> np.ndarray:
+    """B (k, n) packed for ``rows``."""
+    g = _gemm(b.dtype)
+    to = g.scratch(b.shape[0], b.shape[1], b.dtype)
+    g.pack_all(b, to)
+    return to
+
+
+def panel_width(dtype: np.dtype) -> int:
+    """Columns of a panel."""
+    return _gemm(dtype).width
+
+
+def rows_address(dtype: np.dtype) -> int:
+    """Where the compiled ``rows(m, a, a_row, a_col, k, panels, n, p0, p1, c, c_row, add)`` of this dtype lies."""
+    return _gemm(dtype).rows
 
 
 def _vector(a: np.ndarray, b: np.ndarray, c: np.ndarray) -> None:

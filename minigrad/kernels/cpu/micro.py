@@ -192,17 +192,26 @@ def fast_max(typingctx, x, y):
     return x(x, y), codegen
 
 
+def _caller(count: int) -> Callable:
+    def codegen(context, b, signature, values):
+        target = ir.FunctionType(ir.VoidType(), [I64] * count)
+        address = b.inttoptr(values[0], target.as_pointer())
+        b.call(address, [b.extract_value(values[1], i) for i in range(count)])
+        return context.get_dummy_value()
+
+    return lambda function, args: (types.void(types.int64, types.UniTuple(types.int64, count)), codegen)
+
+
 @intrinsic
 def call4(typingctx, function, args):
     """``call4(address, (p, q, r, s))``: a compiled function of four int64 by its address."""
+    return _caller(4)(function, args)
 
-    def codegen(context, b, signature, values):
-        target = ir.FunctionType(ir.VoidType(), [I64] * 4)
-        address = b.inttoptr(values[0], target.as_pointer())
-        b.call(address, [b.extract_value(values[1], i) for i in range(4)])
-        return context.get_dummy_value()
 
-    return types.void(types.int64, types.UniTuple(types.int64, 4)), codegen
+@intrinsic
+def call12(typingctx, function, args):
+    """A compiled function of twelve int64 by its address."""
+    return _caller(12)(function, args)
 
 
 @intrinsic

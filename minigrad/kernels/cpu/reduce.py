@@ -1,8 +1,8 @@
 """Floor 2, CPU: sums, products, maxima along axes, and running sums.
 
 Every reduction is one of an array seen as (a, r, b) over its middle axis; several axes are folded together
-where they touch and taken one after another where they do not. Long sums are cut into blocks, which are
-added up apart: the error grows with the length of a block and the number of blocks, not with their product.
+where they touch and taken one after another where they do not. Long sums are cut into blocks, whose sums are
+added up in float64: the error grows with the length of a block, not with the number of blocks.
 """
 
 # mypy: disable-error-code="no-untyped-def"
@@ -17,11 +17,21 @@ from minigrad.kernels.cpu.build import Kernel
 from minigrad.kernels.cpu.micro import fast_add, fast_max
 
 
+def sum_rows(x, out, first, last, b):
+    """out (b,) = the sum of the rows first .. last of x (., b)."""
+    for k in range(b):
+        out[k] = 0.0
+    for j in range(first, last):
+        row = x[j * b : (j + 1) * b]
+        for k in range(b):
+            out[k] += row[k]
+
+
 def sum_kernel(x, out, a, r, b):
     """out (a, b) = sum over r of x (a, r, b)."""
     if b == 1:
         for i in range(a):
-            total = 0.0
+            total = np.float64(0)
             for start in range(0, r, 4096):
                 row = x[i * r + start : i * r + min(r, start + 4096)]
                 part = 0.0
@@ -30,20 +40,20 @@ def sum_kernel(x, out, a, r, b):
                 total += part
             out[i] = total
         return
-    part = np.empty(b, x.dtype)
+    parts, totals = np.empty(b, x.dtype), np.empty(b, np.float64)
     for i in range(a):
         o = out[i * b : (i + 1) * b]
+        if r <= 128:
+            sum_rows(x, o, i * r, (i + 1) * r, b)
+            continue
         for k in range(b):
-            o[k] = 0.0
+            totals[k] = 0.0
         for start in range(0, r, 128):
+            sum_rows(x, parts, i * r + start, i * r + min(r, start + 128), b)
             for k in range(b):
-                part[k] = 0.0
-            for j in range(start, min(r, start + 128)):
-                row = x[(i * r + j) * b : (i * r + j + 1) * b]
-                for k in range(b):
-                    part[k] += row[k]
-            for k in range(b):
-                o[k] += part[k]
+                totals[k] += parts[k]
+        for k in range(b):
+            o[k] = totals[k]
 
 
 def max_kernel(x, out, a, r, b):

@@ -37,9 +37,9 @@ def softmax_kernel(x, out, rows, n):
 
 
 def row_logsumexp(row):
-    """m + log sum e^(x - m); -inf for a row of -inf."""
+    """m + log sum e^(x - m); -inf for a row of -inf, inf for one with inf."""
     m, total = row_max(row), 0.0
-    if m == -np.inf:
+    if m == -np.inf or m == np.inf:
         m = 0.0
     for k in range(row.size):
         total = fast_add(total, exp(row[k] - m))

@@ -1,0 +1,102 @@
+"""Floor 4: a scan as one operation: compiled forward and backward, and its definition for every higher order."""
+
+from __future__ import annotations
+
+import types
+import weakref
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from minigrad.compiler.emit import CellKernel
+from minigrad.compiler.plan import Plan
+from minigrad.compiler.run import Run
+from minigrad.compiler.trace import CannotCompile, trace
+from minigrad.engine import Operation, Tensor, apply, is_recording
+from minigrad.engine.backward import pull_back
+from minigrad.engine.tensor import FLOATS
+from minigrad.engine.tree import leaves, rebuild
+from minigrad.errors import MinigradError
+
+_KNOWN: weakref.WeakKeyDictionary[Callable, dict[Any, CellKernel | str]] = weakref.WeakKeyDictionary()
+
+
+def _captured(cell: Callable) -> tuple:
+    """Numbers that a function takes from outside, by which its kernel differs."""
+    code = getattr(cell, "__code__", None)
+    if code is None:
+        return ()
+    inside = [c.cell_contents for c in cell.__closure__ or ()]
+    outside = [cell.__globals__.get(name) for name in code.co_names]
+    plain = [v if isinstance(v, (int, float, str, bool, type(None))) else id(v) for v in [*inside, *(cell.__defaults__ or ())]]
+    return tuple(plain + [v for v in outside if isinstance(v, (int, float, str, bool))])
+
+
+def _skeleton(tree: Any) -> str:
+    return repr(rebuild(tree, ["*"] * len(leaves(tree))))
+
+
+def kernel_of(cell: Callable, params: Any, xs: Any, state: Any) -> CellKernel | str:
+    """The compiled cell for leaves of such shapes, or the reason why there is none."""
+    tensors = [*leaves(xs), *leaves(state), *leaves(params)]
+    if not isinstance(cell, types.FunctionType):
+        return "the cell is no plain function"
+    if not all(isinstance(t, Tensor) for t in tensors):
+        return "a leaf of params, xs or state is no tensor"
+    dtypes = {t.dtype for t in tensors}
+    if len(dtypes) != 1 or not dtypes <= set(FLOATS):
+        return f"dtypes {', '.join(sorted(map(str, dtypes)))}, not one of float32 and float64"
+    if any(t.device != "cpu" for t in tensors):
+        return "tensors on another device"
+    if any(t.ndim != 3 for t in leaves(xs)) or any(t.ndim != 2 for t in leaves(state)):
+        return "xs that are not (T, B, I), or a state that is not (B, H)"
+    if any(t.shape[-1] == 0 for t in tensors if t.ndim):
+        return "a width of 0"
+    dtype = dtypes.pop()
+    shapes = tuple(t.shape[2:] for t in leaves(xs)), tuple(t.shape[1:] for t in leaves(state)), tuple(t.shape for t in leaves(params))
+    key = (dtype, shapes, _skeleton(xs), _skeleton(state), _skeleton(params), _captured(cell))
+    known = _KNOWN.setdefault(cell, {})
+    if key not in known:
+        known[key] = _compile(cell, params, xs, state, dtype)
+    return known[key]
+
+
+def _compile(cell: Callable, params: Any, xs: Any, state: Any, dtype: np.dtype) -> CellKernel | str:
+    widths, states = [t.shape[2] for t in leaves(xs)], [t.shape[1] for t in leaves(state)]
+    try:
+        graph = trace(cell, params, widths, states, xs, state, dtype)
+    except CannotCompile as reason:
+        return str(reason)
+    except MinigradError as error:  # the definition says it with the sizes of the call
+        return f"it fails: {error}"
+    return CellKernel(cell.__name__.strip("<>"), Plan(graph), dtype)
+
+
+def run_fused(kernel: CellKernel, definition: Callable, cell: Callable, params: Any, xs: Any, state: Any,
+              lengths: np.ndarray | None, reverse: bool) -> tuple[Any, Any]:  # fmt: skip
+    """``definition(cell, params, xs, state, lengths, reverse)`` as one operation."""
+    operands = (*leaves(xs), *leaves(state), *leaves(params))
+    a = len(leaves(xs))
+    b = a + len(leaves(state))
+
+    def forward(backend: Any, *arrays: Any, runs: list[Run]) -> tuple:
+        run = Run(kernel, list(arrays[:a]), list(arrays[a:b]), list(arrays[b:]), lengths, reverse)
+        runs.append(run)
+        ys, final = run.forward()
+        return (*ys, *final)
+
+    def rule(g: tuple, y: Any, *inputs: Tensor, runs: list[Run]) -> list[Tensor | None]:
+        if is_recording():  # a derivative of this derivative may be wanted: differentiate the definition
+            p, x, s = rebuild(params, inputs[b:]), rebuild(xs, inputs[:a]), rebuild(state, inputs[a:b])
+            ys, final = definition(cell, p, x, s, lengths, reverse)
+            return pull_back(leaves(ys) + leaves(final), g, list(inputs), create_graph=True)
+        arrays = [None if c is None else c.data for c in g]
+        n = len(g) - (b - a)
+        dxs, dstates, dparams = runs[0].backward(arrays[:n], arrays[n:])
+        return [None if d is None else Tensor(d) for d in (*dxs, *dstates, *dparams)]
+
+    results = apply(Operation(f"scan {cell.__name__}", forward, rule), operands, {"runs": []})
+    n = len(results) - (b - a)
+    graph = kernel.plan.cell
+    return rebuild(graph.y_tree, results[:n]), rebuild(graph.state_tree, results[n:])

@@ -1,0 +1,306 @@
+"""Floor 4: where every value of a cell lies, and in which order a step computes.
+
+Forward, over all steps: products of the input are taken out of the loop, one product for all T into the buffer of
+their sum (z). In the loop, products of the state add to z, and between products runs of elementwise functions become
+row functions (``rows.py``). Kept for backward: every z, every state, operands of products that were computed, and
+numbers that came from a reduction; all the rest is computed again there, which costs less than storing it.
+
+Backward, from the last step: row functions compute the cotangents of the products (d, kept for all steps), and
+products with the weights carry them to the state before. After the loop, one product each gives the cotangent of the
+input and of every weight.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from minigrad import scalars
+from minigrad.compiler.graph import LEAVES, MEMORY, Matrix, Value, below, number, terms
+from minigrad.compiler.trace import CellGraph, Gradient
+
+
+class Buffer(NamedTuple):
+    """Memory of rows. ``rows`` says which: "time" (one for each step and member), "before" and "after" (a state in
+    time, initial rows first), "in" and "out" (the cotangent of a state, carried), "step" (reused by each step),
+    "one" (the same for all), "worker" (one for each)."""
+
+    name: str
+    width: int
+    rows: str
+
+
+class Place(NamedTuple):
+    """A value in a buffer, from column ``start`` on, or from where the slice ``part`` begins."""
+
+    buffer: Buffer
+    part: Value | None = None
+    start: int = 0
+
+    @property
+    def column(self) -> int:
+        return self.part.offset if self.part is not None else self.start
+
+
+class Store(NamedTuple):
+    value: Value
+    place: Place
+    add: bool = False
+
+
+class Product(NamedTuple):
+    """``to`` = or += operand times matrix: in the loop of one step, or of all rows at once."""
+
+    operand: Place
+    matrix: Matrix
+    to: Place
+    add: bool
+
+
+class WeightGradient(NamedTuple):
+    """parameter[start : start + k] += a^T g over all rows, with a of width k, turned if so; without a the sum of the
+    workers' rows of g."""
+
+    parameter: int
+    a: Place | None
+    g: Place
+    start: int
+    k: int
+    turned: bool
+
+
+@dataclass
+class Pass:
+    """The loop of one direction. A step runs the events in order: a product, or the stores of one row function."""
+
+    stores: list[Store] = field(default_factory=list)
+    events: list[Product | list[Store]] = field(default_factory=list)
+    ready: list[set[int]] = field(default_factory=list)  # values stored before each event
+
+    def schedule(self, stage: _Stages, products: list[tuple[int, list[Product]]]) -> None:
+        """Stage by stage, products first."""
+        last = max([stage(t.value) for t in self.stores] + [s for s, _ in products], default=0)
+        done: set[int] = set()
+        for s in range(last + 1):
+            for at, found in products:
+                if at == s:
+                    self.events += found
+                    self.ready += [set()] * len(found)
+            mine = [t for t in self.stores if stage(t.value) == s]
+            if mine:
+                self.events.append(mine)
+                self.ready.append(set(done))
+                done |= {t.value.number for t in mine if not t.add}
+
+
+class Plan:
+    """The schedule of a cell: two loops, and the products before and after them."""
+
+    def __init__(self, cell: CellGraph):
+        self.cell = cell
+        self.buffers: dict[str, Buffer] = {}
+        self.placed: dict[int, Place] = {}  # values that the loops store
+        self.hoisted: list[Product] = []
+        self.late: list[Product] = []
+        self.gradients: list[WeightGradient] = []
+        self.y_from: list[int | None] = []  # the state that a y is, which then needs no memory of its own
+        self.forward, self.backward = Pass(), Pass()
+        self._plan_forward()
+        self._plan_backward()
+
+    def buffer(self, name: str, width: int, rows: str) -> Buffer:
+        return self.buffers.setdefault(name, Buffer(name, max(width, 1), rows))
+
+    def leaf(self, v: Value) -> Place | None:
+        """Where a leaf, a product or a slice of one lies; None for what must be computed."""
+        base = v.base
+        part = v if v.kind == "slice" else None
+        if base.kind == "product":
+            if base.number >= self.cell.forward_size:
+                return Place(self.buffer(f"t{base.number}", base.width, "step"), part)
+            return Place(self.buffer(f"z{base.number}", base.width, "time"), part)
+        names = {"x": ("x", "time"), "state": ("before", "before"), "vector": ("p", "one"), "scalar": ("p", "one"),
+                 "gy": ("gy", "time"), "gs": ("in", "in")}  # fmt: skip
+        if base.kind not in names:
+            return None
+        prefix, rows = names[base.kind]
+        return Place(self.buffer(f"{prefix}{base.attr}", base.width, rows), part)
+
+    def _put(self, stores: list[Store], v: Value, buffer: Buffer, add: bool = False) -> Place:
+        """Store a value, a joined row part by part."""
+        start = 0
+        for part in v.inputs if v.kind == "concat" else (v,):
+            place = Place(buffer, None, start)
+            stores.append(Store(part, place, add))
+            if not add:
+                self.placed.setdefault(part.number, place)
+            start += part.width
+        if not add:
+            self.placed.setdefault(v.number, Place(buffer))
+        return Place(buffer)
+
+    # ------------------------------------------------------------------ forward
+
+    def _plan_forward(self) -> None:
+        cell, stores = self.cell, self.forward.stores
+        for k, v in enumerate(cell.states):
+            self._put(stores, v, self.buffer(f"after{k}", v.width, "after"))
+        for j, y in enumerate(cell.ys):
+            same = [k for k, s in enumerate(cell.states) if s is y]
+            self.y_from.append(same[0] if same else None)
+            if not same:
+                self._put(stores, y, self.buffer(f"y{j}", y.width, "time"))
+        values = below([*cell.states, *cell.ys])
+        products = [v for v in values if v.kind == "product"]
+        for p in products:
+            for operand in p.inputs:
+                if operand.base.kind not in MEMORY and not self._in_time(operand):
+                    buffer = self.buffer(f"a{operand.number}", operand.width, "time")
+                    self.placed[operand.number] = self._put(stores, operand, buffer)
+        in_forward = {v.number for v in values}
+        for v in below(self._gradient_values()):
+            if v.kind in ("row_sum", "row_max") and v.number in in_forward:
+                self._put(stores, v, self.buffer(f"r{v.number}", 1, "time"))
+        stage = _Stages(lambda p: [o for o in p.inputs if o.base.kind not in LEAVES])
+        self.forward.schedule(stage, [(stage(p), self._forward_products(p)) for p in products])
+
+    def _in_time(self, v: Value) -> bool:
+        return v.number in self.placed and self.placed[v.number].buffer.rows in ("time", "after")
+
+    def _gradient_values(self) -> list[Value]:
+        found = [*self.cell.d_states, *self.cell.d_xs]
+        for gradient in self.cell.d_params:
+            found += [t.g for t in gradient.terms] if gradient else []
+        return found
+
+    def _forward_products(self, p: Value) -> list[Product]:
+        """Those that stay in the loop; products of the input go to ``hoisted``."""
+        to = self.leaf(p)
+        assert to is not None
+        looped: list[Product] = []
+        first = True
+        for operand, matrix in sorted(zip(p.inputs, p.attr), key=lambda pair: pair[0].base.kind != "x"):
+            found = Product(self._where(operand), matrix, to, not first)
+            (self.hoisted if operand.base.kind == "x" else looped).append(found)
+            first = False
+        return looped
+
+    def _where(self, v: Value) -> Place:
+        place = self.placed.get(v.number) or self.leaf(v)
+        assert place is not None, v
+        return place
+
+    # ------------------------------------------------------------------ backward
+
+    def _plan_backward(self) -> None:
+        cell = self.cell
+        uses: dict[int, int] = {}
+        for v in below(self._gradient_values()):
+            for i in v.inputs:
+                uses[i.number] = uses.get(i.number, 0) + 1
+        self._looped: dict[int, Value] = {}  # products whose result a row function reads
+        taken: set[int] = set()
+
+        def split_terms(d: Value) -> tuple[list[Value], list[Value]]:
+            """Products that nothing else needs, and the rest of a sum."""
+            own = [t for t in terms(d) if t.kind == "product" and t.number not in taken and uses.get(t.number, 0) <= 1
+                   and t.number >= cell.forward_size]  # fmt: skip
+            taken.update(t.number for t in own)
+            return own, [t for t in terms(d) if all(t is not o for o in own)]
+
+        carried: list[tuple[list[Value], list[Product]]] = []  # products that end in a carry, and what they wait for
+        for k, d in enumerate(cell.d_states):
+            out = self.buffer(f"out{k}", d.width, "out")
+            own, rest = split_terms(d)
+            if rest:
+                self._emit(self._sum(rest), out)
+            found = [Product(self._keep(o), m, Place(out), True) for p in own for o, m in zip(p.inputs, p.attr)]
+            if found and not rest:
+                found[0] = found[0]._replace(add=False)
+            carried.append((own + rest, found))
+        for i, d in enumerate(cell.d_xs):
+            to = self.buffer(f"dx{i}", d.width, "time")
+            own, rest = split_terms(d)
+            if rest:
+                self._emit(self._sum(rest), to)
+            found = [Product(self._keep(o), m, Place(to), True) for p in own for o, m in zip(p.inputs, p.attr)]
+            if found and not rest:
+                found[0] = found[0]._replace(add=False)
+            self.late += found
+        for i, gradient in enumerate(cell.d_params):
+            if gradient is not None:
+                self._parameter(i, gradient)
+        stage = _Stages(lambda p: p.inputs if p.number >= cell.forward_size else ())
+        products = [(stage(p), self._looped_products(p)) for p in self._looped.values()]
+        for waits, found in carried:
+            if found:
+                products.append((max(stage(v) + (v.kind != "product") for v in waits), found))
+        self.backward.schedule(stage, products)
+
+    def _emit(self, v: Value, buffer: Buffer, add: bool = False) -> Place:
+        """A store of the backward loop; products that the value needs join the loop."""
+        self._need(v)
+        return self._put(self.backward.stores, v, buffer, add)
+
+    def _need(self, v: Value) -> None:
+        for p in below([v]):
+            if p.kind == "product" and p.number >= self.cell.forward_size and p.number not in self._looped:
+                self._looped[p.number] = p
+                for operand in p.inputs:
+                    self._keep(operand)
+
+    def _keep(self, v: Value) -> Place:
+        """The value in memory, for all steps."""
+        if self._in_time(v):
+            return self.placed[v.number]
+        place = self.leaf(v)
+        if place is not None and place.buffer.rows in ("time", "before"):
+            return place
+        found = self._emit(v, self.buffer(f"d{v.number}", v.width, "time"))
+        self.placed[v.number] = found
+        return found
+
+    def _looped_products(self, p: Value) -> list[Product]:
+        to = self.leaf(p)
+        assert to is not None
+        return [Product(self._keep(o), m, to, i > 0) for i, (o, m) in enumerate(zip(p.inputs, p.attr))]
+
+    def _sum(self, parts: list[Value]) -> Value:
+        total = parts[0]
+        for part in parts[1:]:
+            total = self.cell.graph.elementwise(scalars.add, total, part)
+        return total
+
+    def _parameter(self, i: int, gradient: Gradient) -> None:
+        for term in gradient.terms:
+            if number(term.g) == 0:
+                continue
+            if term.a is None:
+                buffer = self.buffer(f"sum{i}", term.g.width, "worker")
+                self._emit(term.g, buffer, add=True)
+                if all(w.parameter != i for w in self.gradients):
+                    self.gradients.append(WeightGradient(i, None, Place(buffer), 0, 0, gradient.turned))
+            else:
+                a, g = self._where(term.a), self._keep(term.g)
+                self.gradients.append(WeightGradient(i, a, g, term.start, term.a.width, gradient.turned))
+
+
+class _Stages:
+    """The stage of a value: how many products in the loop, one after another, must have run before it is computed.
+
+    ``waits`` gives the operands of a product that are computed in the loop.
+    """
+
+    def __init__(self, waits: Callable[[Value], Iterable[Value]]):
+        self.waits = waits
+        self.known: dict[int, int] = {}
+
+    def __call__(self, v: Value) -> int:
+        for x in below([v]):
+            if x.number not in self.known:
+                if x.kind == "product":
+                    self.known[x.number] = max([self.known[o.number] + 1 for o in self.waits(x)], default=0)
+                else:
+                    self.known[x.number] = max([self.known[i.number] for i in x.inputs], default=0)
+        return self.known[v.number]

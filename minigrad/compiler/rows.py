@@ -1,0 +1,176 @@
+"""Floor 4: row functions: what happens to one row between products, as loops over its numbers.
+
+Values of one width are computed in one loop, so that they vectorise together and live in registers; a sum over
+the row ends a loop. No size is written into the text: widths, offsets and constants are arguments, so cells that
+differ only in sizes share one compiled kernel.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from minigrad.compiler.graph import Value
+from minigrad.compiler.plan import Place, Store
+
+
+class Slots:
+    """Numbers that the text refers to by name: sizes in one table, constants in another."""
+
+    def __init__(self) -> None:
+        self.sizes: dict[str, int] = {}
+        self.constants: list[float] = []
+        self._known: dict[tuple, str] = {}
+
+    def size(self, key: tuple, value: int) -> str:
+        if key not in self._known:
+            self._known[key] = f"n{len(self.sizes)}"
+            self.sizes[self._known[key]] = value
+        return self._known[key]
+
+    def constant(self, v: Value) -> str:
+        key = ("constant", v.number)
+        if key not in self._known:
+            self._known[key] = f"k[{len(self.constants)}]"
+            self.constants.append(v.attr)
+        return self._known[key]
+
+
+class RowFunction:
+    """The text of one row function. ``place(value)`` says where a value lies before it runs, None if nowhere."""
+
+    def __init__(self, name: str, stores: list[Store], place: Callable[[Value], Place | None], slots: Slots):
+        self.name, self.place, self.slots = name, place, slots
+        self.lines: list[str] = []
+        self.buffers: dict[str, Place] = {}  # arguments
+        self.sizes: dict[str, None] = {}
+        self.functions: dict[str, Callable] = {}
+        self._single: dict[int, str] = {}  # names of single numbers
+        self._stored: dict[int, Place] = {}  # by an earlier loop of this function
+        self._levels: dict[int, int] = {}
+        self._write(stores)
+
+    # ------------------------------------------------------------------ which loops
+
+    def _level(self, v: Value) -> int:
+        """How many sums over the row must come before v."""
+        if v.number not in self._levels:
+            if v.kind == "constant" or self.place(v) is not None:
+                level = 0
+            else:
+                level = max([self._level(i) for i in v.inputs], default=0) + (v.kind in ("row_sum", "row_max"))
+            self._levels[v.number] = level
+        return self._levels[v.number]
+
+    def _reductions(self, stores: list[Store]) -> list[Value]:
+        found: dict[int, Value] = {}
+        stack, seen = [t.value for t in stores], set()
+        while stack:
+            v = stack.pop()
+            if v.number in seen or self.place(v) is not None:
+                continue
+            seen.add(v.number)
+            if v.kind in ("row_sum", "row_max"):
+                found[v.number] = v
+            stack += v.inputs
+        return [found[n] for n in sorted(found)]
+
+    def _write(self, stores: list[Store]) -> None:
+        loops: dict[tuple[int, int], tuple[list[Value], list[Store]]] = {}
+        for v in self._reductions(stores):
+            loops.setdefault((self._level(v) - 1, v.inputs[0].width), ([], []))[0].append(v)
+        for t in stores:
+            loops.setdefault((self._level(t.value), t.value.width), ([], []))[1].append(t)
+        for _, width in sorted(loops):
+            reductions, mine = loops[_, width]
+            if width <= 1:
+                self._write_single(mine)
+            else:
+                self._write_loop(width, reductions, mine)
+
+    # ------------------------------------------------------------------ single numbers
+
+    def _write_single(self, stores: list[Store]) -> None:
+        for t in stores:
+            value = self._number(t.value)
+            target = f"{self._buffer(t.place)}[{self._column(t.place)}]"
+            self.lines.append(f"    {target} {'+=' if t.add else '='} {value}")
+
+    def _number(self, v: Value) -> str:
+        """A constant, a sum over the row, or what is computed of such: one number."""
+        if v.kind == "constant":
+            return self.slots.constant(v)
+        if v.number in self._single:
+            return self._single[v.number]
+        place = self.place(v)
+        if place is not None:
+            text = f"{self._buffer(place)}[{self._column(place)}]"
+        elif v.kind == "spread":
+            return self._number(v.inputs[0])
+        else:
+            text = self._call(v, [self._number(i) for i in v.inputs])
+        name = self._single[v.number] = f"s{v.number}"
+        self.lines.append(f"    {name} = {text}")
+        return name
+
+    def _call(self, v: Value, arguments: list[str]) -> str:
+        self.functions[v.attr.__name__] = v.attr
+        return f"{v.attr.__name__}({', '.join(arguments)})"
+
+    # ------------------------------------------------------------------ loops
+
+    def _write_loop(self, width: int, reductions: list[Value], stores: list[Store]) -> None:
+        body: list[str] = []
+        names: dict[int, str] = {}
+
+        def value(v: Value) -> str:
+            if v.width <= 1:
+                return self._number(v)
+            if v.number in names:
+                return names[v.number]
+            place = self.place(v) or self._stored.get(v.number)
+            if place is None and v.kind == "spread":
+                return self._number(v.inputs[0])
+            text = self._element(place) if place is not None else self._call(v, [value(i) for i in v.inputs])
+            name = names[v.number] = f"v{v.number}"
+            body.append(f"        {name} = {text}")
+            return name
+
+        for v in reductions:
+            operand = value(v.inputs[0])
+            name = self._single[v.number] = f"s{v.number}"
+            self.lines.append(f"    {name} = {'ZERO' if v.kind == 'row_sum' else '-INF'}")
+            body.append(f"        {name} = {'fast_add' if v.kind == 'row_sum' else 'fast_max'}({name}, {operand})")
+        ends = []
+        for t in stores:
+            text = value(t.value)
+            ends.append(f"        {self._element(t.place)} {'+=' if t.add else '='} {text}")
+        for t in stores:
+            if not t.add:
+                self._stored.setdefault(t.value.number, t.place)
+        size = self._size(("width", self.name, width), width)
+        self.lines += [f"    for j in range({size}):", *body, *ends]
+
+    def _element(self, place: Place) -> str:
+        column = self._column(place)
+        return f"{self._buffer(place)}[j]" if column == "0" else f"{self._buffer(place)}[{column} + j]"
+
+    # ------------------------------------------------------------------ names
+
+    def _buffer(self, place: Place) -> str:
+        self.buffers[place.buffer.name] = place
+        return place.buffer.name
+
+    def _size(self, key: tuple, value: int) -> str:
+        name = self.slots.size(key, value)
+        self.sizes[name] = None
+        return name
+
+    def _column(self, place: Place) -> str:
+        if place.column == 0:
+            return "0"
+        key = ("column", place.part.number) if place.part is not None else ("start", place.buffer.name, place.start)
+        return self._size(key, place.column)
+
+    def text(self) -> str:
+        arguments = ", ".join([*self.buffers, *self.sizes, "k"])
+        return "\n".join(["@unit", f"def {self.name}({arguments}):", *(self.lines or ["    pass"])]) + "\n"

@@ -1,0 +1,327 @@
+"""Floor 4: from a cell to its graph, and to the graph of its gradients.
+
+The cell runs once on abstract arrays while every operation is noted; then the engine's own backward pass
+runs on what was recorded, with the operations' own gradient rules, and is noted too. Nothing here differentiates.
+What was noted is then read as values of one row (``graph.py``).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from minigrad import scalars
+from minigrad.compiler.graph import LEAVES, Graph, Matrix, Value
+from minigrad.engine import Operation, Tensor, enable_grad, observe
+from minigrad.engine.backward import pull_back
+from minigrad.engine.tree import leaves, rebuild
+from minigrad.kernels.abstract import Abstract
+from minigrad.ops.fuse import Fused
+
+
+class CannotCompile(Exception):
+    """The cell uses something that has no place in a kernel; it runs by its definition."""
+
+
+@dataclass
+class Term:
+    """A summand of a parameter's gradient: a^T g over all rows and steps, at rows ``start`` .. of the weight as a
+    product sees it; without a, the sum of g over rows and steps."""
+
+    a: Value | None
+    g: Value
+    start: int = 0
+
+
+@dataclass
+class Gradient:
+    """Of a parameter; ``turned`` says that the terms are of its transpose."""
+
+    terms: list[Term]
+    turned: bool = False
+
+
+@dataclass
+class Weights:
+    """A matrix parameter as the cell holds it at some point."""
+
+    index: int
+    turned: bool = False
+    width: int = 0  # of a matrix with one row, which may also be meant as a vector
+
+
+@dataclass
+class Turned:
+    """x^T, of which only a product with cotangents makes sense."""
+
+    row: Value
+
+
+@dataclass
+class CellGraph:
+    """What a cell computes, and the gradients. Lists follow the leaves of state, y, x and parameters."""
+
+    graph: Graph
+    states: list[Value]  # after the step
+    ys: list[Value]
+    d_states: list[Value] = field(default_factory=list)  # cotangents of the states before the step
+    d_xs: list[Value] = field(default_factory=list)
+    d_params: list[Gradient | None] = field(default_factory=list)
+    forward_size: int = 0  # values below this number belong to the forward pass
+    state_tree: Any = None  # containers of the state and of y, as the cell returns them
+    y_tree: Any = None
+
+
+Step = tuple[Operation, tuple[Tensor, ...], dict[str, Any], Any]
+
+
+def trace(cell: Callable, params: Any, widths: list[int], states: list[int], xs: Any, state: Any, dtype: Any) -> CellGraph:
+    """The graph of ``cell`` for x leaves and state leaves of these widths; ``xs`` and ``state`` give the containers."""
+    batch = next(b for b in (97, 89, 83, 79, 73, 71) if b not in {n for p in leaves(params) for n in p.shape} | {*widths, *states})
+
+    def leaf(*shape: int) -> Tensor:
+        return Tensor(Abstract(shape, dtype), True)
+
+    x_leaves, s_leaves = [leaf(batch, n) for n in widths], [leaf(batch, n) for n in states]
+    p_leaves = [leaf(*p.shape) for p in leaves(params)]
+    noted: list[Step] = []
+    try:
+        with enable_grad(), observe(lambda *step: noted.append(step)):
+            new, y = cell(rebuild(params, p_leaves), rebuild(xs, x_leaves), rebuild(state, s_leaves))
+            outputs = leaves(new) + leaves(y)
+            if len(leaves(new)) != len(s_leaves) or any(a.shape != b.shape for a, b in zip(leaves(new), s_leaves)):
+                raise CannotCompile("the state changes its structure or shape")
+            if any(v.ndim != 2 or v.shape[0] != batch for v in outputs):
+                raise CannotCompile("a result is no row of numbers for each member of the batch")
+            size = len(noted)
+            gs = [leaf(*v.shape) for v in outputs]
+            inputs = x_leaves + s_leaves + p_leaves
+            found = pull_back(outputs, gs, inputs, create_graph=True)
+    except TypeError as error:
+        raise CannotCompile(f"it looks at values: {error}") from None
+    reader = _Reader(batch)
+    for kind, group in (("x", x_leaves), ("state", s_leaves)):
+        for i, t in enumerate(group):
+            reader.know(t, reader.graph.make(kind, (), i, t.shape[1]))
+    for i, t in enumerate(p_leaves):
+        reader.know(t, reader.parameter(i, t))
+    for step in noted[:size]:
+        reader.read(*step)
+    count = len(s_leaves)
+    rows = [reader.row(v) for v in outputs]
+    result = CellGraph(reader.graph, rows[:count], rows[count:], forward_size=len(reader.graph.values))
+    result.state_tree, result.y_tree = (rebuild(t, "*" * len(leaves(t))) for t in (new, y))
+    for i, g in enumerate(gs):
+        kind, at = ("gs", i) if i < count else ("gy", i - count)
+        reader.know(g, reader.graph.make(kind, (), at, g.shape[1]))
+    for step in noted[size:]:
+        reader.read(*step)
+    for i, (t, g) in enumerate(zip(inputs, found)):
+        if i >= len(inputs) - len(p_leaves):
+            result.d_params.append(None if g is None else reader.gradient(g))
+        else:
+            row = reader.graph.spread(reader.graph.constant(0), t.shape[1]) if g is None else reader.row(g)
+            (result.d_xs if i < len(x_leaves) else result.d_states).append(row)
+    return result
+
+
+class _Reader:
+    """Turns noted operations into values; ``found`` maps an abstract array to what it stands for."""
+
+    def __init__(self, batch: int):
+        self.batch = batch
+        self.graph = Graph()
+        self.found: dict[int, Any] = {}
+        self.alive: list[Any] = []  # an id is a name only while its array lives
+
+    def know(self, t: Tensor, value: Any) -> None:
+        self.found[id(t.data)] = value
+        self.alive.append(t.data)
+
+    def parameter(self, i: int, t: Tensor) -> Any:
+        if t.ndim == 0:
+            return self.graph.make("scalar", (), i, 0)
+        if t.ndim == 1:
+            return self.graph.make("vector", (), i, t.shape[0])
+        if t.ndim == 2:
+            return Weights(i, width=t.shape[1] if t.shape[0] == 1 else 0)
+        raise CannotCompile(f"parameter {i} has {t.ndim} axes")
+
+    def get(self, t: Tensor) -> Any:
+        if id(t.data) in self.found:
+            return self.found[id(t.data)]
+        value = t.data.value if isinstance(t.data, Abstract) else t.item() if t.size == 1 and not t.requires_grad else None
+        if value is None:
+            raise CannotCompile("it uses a tensor from outside; pass it in params")
+        return self.graph.constant(value)
+
+    def row(self, t: Tensor) -> Value:
+        value = self.get(t)
+        if not isinstance(value, Value):
+            raise CannotCompile("a weight matrix is used other than in a product")
+        return self.graph.spread(value, t.shape[-1]) if t.ndim == 2 else value
+
+    def gradient(self, t: Tensor) -> Gradient:
+        value = self.get(t)
+        return value if isinstance(value, Gradient) else Gradient([Term(None, value)])
+
+    def read(self, op: Operation, inputs: tuple[Tensor, ...], attrs: dict[str, Any], out: Any) -> None:
+        values = [self.get(x) for x in inputs]
+        scalar = Fused.scalars.get(op)
+        if scalar is not None:
+            self.know(out, self.elementwise(scalar, values))
+            return
+        method = getattr(self, f"read_{op.name}", None)
+        if method is None:
+            raise CannotCompile(f"operation '{op.name}'")
+        for t, value in zip(out if isinstance(out, tuple) else (out,), self._many(method(values, inputs, out, **attrs))):
+            self.know(t, value)
+
+    @staticmethod
+    def _many(value: Any) -> list[Any]:
+        return value if isinstance(value, list) else [value]
+
+    def elementwise(self, scalar: Callable, values: list[Any]) -> Any:
+        for i, v in enumerate(values):
+            if isinstance(v, Weights) and v.width and not v.turned:
+                values[i] = self.graph.make("vector", (), v.index, v.width)
+        gradients = [v for v in values if isinstance(v, Gradient)]
+        if not gradients:
+            if not all(isinstance(v, Value) for v in values):
+                raise CannotCompile(f"'{scalar.__name__}' of a weight matrix")
+            return self.graph.elementwise(scalar, *values)
+        if scalar is scalars.add and len(gradients) == 2:
+            a, b = gradients
+            if a.turned != b.turned and any(t.a is not None for t in a.terms + b.terms):
+                raise CannotCompile("a weight used both as it is and turned round")
+            return Gradient(a.terms + b.terms, a.turned)
+        if scalar in (scalars.neg, scalars.mul, scalars.div) and isinstance(values[0], Gradient):
+            rest = values[1:]
+            if all(isinstance(v, Value) for v in rest) and (all(t.a is None for t in values[0].terms) or not rest):
+                terms = [Term(t.a, self.graph.elementwise(scalar, t.g, *rest), t.start) for t in values[0].terms]
+                return Gradient(terms, values[0].turned)
+        raise CannotCompile(f"'{scalar.__name__}' of the gradient of a parameter")
+
+    # ------------------------------------------------------------------ products
+
+    def read_matrix_transpose(self, values: list[Any], inputs: Any, out: Any) -> Any:
+        (v,) = values
+        if isinstance(v, Weights):
+            return Weights(v.index, not v.turned, v.width)
+        if isinstance(v, Gradient):
+            return Gradient(v.terms, not v.turned)
+        return v.row if isinstance(v, Turned) else Turned(v)
+
+    def read_transpose(self, values: list[Any], inputs: Any, out: Any, axes: tuple[int, ...]) -> Any:
+        if axes != (1, 0):
+            raise CannotCompile("operation 'transpose' of other than two axes")
+        return self.read_matrix_transpose(values, inputs, out)
+
+    def read_matmul(self, values: list[Any], inputs: tuple[Tensor, ...], out: Any) -> Any:
+        a, b = values
+        if isinstance(a, Value) and isinstance(b, Weights):
+            return self.graph.product(a, Matrix(b.index, b.turned, 0, *inputs[1].shape))
+        if isinstance(a, Turned) and isinstance(b, Value):
+            start, terms = 0, []
+            joined = a.row.kind == "concat" and any(part.base.kind in LEAVES for part in a.row.inputs)
+            for part in a.row.inputs if joined else (a.row,):
+                terms.append(Term(part, self.graph.spread(b, inputs[1].shape[1]), start))
+                start += part.width
+            return Gradient(terms)
+        raise CannotCompile("a product that is not of a row and a weight matrix")
+
+    # ------------------------------------------------------------------ moving numbers
+
+    def read_reshape(self, values: list[Any], inputs: tuple[Tensor, ...], out: Tensor, shape: tuple[int, ...]) -> Any:
+        old, new = [n for n in inputs[0].shape if n != 1], [n for n in shape if n != 1]
+        if old != new:
+            raise CannotCompile(f"operation 'reshape' from {inputs[0].shape} to {shape}")
+        return values[0]
+
+    def read_broadcast_to(self, values: list[Any], inputs: Any, out: Any, shape: tuple[int, ...]) -> Any:
+        if not isinstance(values[0], Value):
+            raise CannotCompile("operation 'broadcast_to' of a weight matrix")
+        return self.graph.spread(values[0], shape[-1]) if shape else values[0]
+
+    def read_split(self, values: list[Any], inputs: tuple[Tensor, ...], out: Any, cuts: tuple[int, ...], axis: int) -> list[Any]:
+        self._last_axis("split", values, inputs, axis)
+        ends = (0, *cuts, inputs[0].shape[-1])
+        return [self.graph.slice(values[0], a, b - a) for a, b in zip(ends, ends[1:])]
+
+    def read_concat(self, values: list[Any], inputs: tuple[Tensor, ...], out: Any, axis: int) -> Value:
+        self._last_axis("concat", values, inputs, axis)
+        return self.graph.concat([self.graph.spread(v, x.shape[-1]) for v, x in zip(values, inputs)])
+
+    def read_getitem(self, values: list[Any], inputs: tuple[Tensor, ...], out: Any, index: Any) -> Value:
+        start, stop = self._columns(values, inputs[0].shape, index)
+        return self.graph.slice(values[0], start, stop - start)
+
+    def read_scatter(self, values: list[Any], inputs: tuple[Tensor, ...], out: Any, index: Any, shape: tuple[int, ...]) -> Value:
+        start, stop = self._columns(values, shape, index)
+        zero = self.graph.constant(0)
+        parts = [self.graph.spread(zero, start), values[0], self.graph.spread(zero, shape[-1] - stop)]
+        return self.graph.concat([p for p, n in zip(parts, (start, 1, shape[-1] - stop)) if n])
+
+    def _last_axis(self, name: str, values: list[Any], inputs: tuple[Tensor, ...], axis: int) -> None:
+        if not all(isinstance(v, Value) for v in values) or axis != inputs[0].ndim - 1:
+            raise CannotCompile(f"operation '{name}' along another axis than the last")
+
+    def _columns(self, values: list[Any], shape: tuple[int, ...], index: Any) -> tuple[int, int]:
+        """First and last column of an index that takes neighbouring columns."""
+        parts = list(index) if isinstance(index, tuple) else [index]
+        if Ellipsis in parts:
+            at = parts.index(Ellipsis)
+            parts[at : at + 1] = [slice(None)] * (len(shape) - len(parts) + 1)
+        parts += [slice(None)] * (len(shape) - len(parts))
+        whole = all(isinstance(p, slice) and p.indices(n) == (0, n, 1) for p, n in zip(parts[:-1], shape))
+        last = parts[-1]
+        if not isinstance(values[0], Value) or not whole or not isinstance(last, slice) or last.indices(shape[-1])[2] != 1:
+            raise CannotCompile("an index that does not take neighbouring columns")
+        start, stop, _ = last.indices(shape[-1])
+        return start, max(start, stop)
+
+    # ------------------------------------------------------------------ reductions
+
+    def read_sum(self, values: list[Any], inputs: tuple[Tensor, ...], out: Any, axes: tuple[int, ...], keepdims: bool) -> Any:
+        (v,), shape = values, inputs[0].shape
+        if isinstance(v, Gradient) and 0 not in axes[:1]:
+            raise CannotCompile("operation 'sum' of the gradient of a parameter")
+        if isinstance(v, Gradient):
+            return v if math.prod(shape[a] for a in axes) == 1 else self._total(v)
+        if len(shape) == 2 and shape[0] == self.batch:
+            v = self.graph.spread(v, shape[1])
+            if 1 in axes:
+                v = self.graph.row_sum(v)
+            return Gradient([Term(None, v)]) if 0 in axes else v
+        raise CannotCompile("operation 'sum' of something that is no row")
+
+    def _total(self, v: Gradient) -> Gradient:
+        if any(t.a is not None for t in v.terms):
+            raise CannotCompile("operation 'sum' of the gradient of a weight matrix")
+        return Gradient([Term(None, self.graph.row_sum(t.g)) for t in v.terms])
+
+    def read_max(self, values: list[Any], inputs: tuple[Tensor, ...], out: Any, axes: tuple[int, ...], keepdims: bool) -> Value:
+        if axes != (1,) or inputs[0].ndim != 2:
+            raise CannotCompile("operation 'max' over another axis than the last")
+        return self.graph.row_max(self.graph.spread(values[0], inputs[0].shape[1]))
+
+    def _softmax_parts(self, v: Value) -> tuple[Value, Value, Value]:
+        """x - max, e^(x - max), and its sum."""
+        shifted = self.graph.elementwise(scalars.sub, v, self.graph.row_max(v))
+        e = self.graph.elementwise(scalars.exp, shifted)
+        return shifted, e, self.graph.row_sum(e)
+
+    def read_softmax(self, values: list[Any], inputs: Any, out: Any) -> Value:
+        _, e, total = self._softmax_parts(values[0])
+        return self.graph.elementwise(scalars.div, e, total)
+
+    def read_log_softmax(self, values: list[Any], inputs: Any, out: Any) -> Value:
+        shifted, _, total = self._softmax_parts(values[0])
+        return self.graph.elementwise(scalars.sub, shifted, self.graph.elementwise(scalars.log, total))
+
+    def read_logsumexp(self, values: list[Any], inputs: Any, out: Any) -> Value:
+        _, _, total = self._softmax_parts(values[0])
+        return self.graph.elementwise(scalars.add, self.graph.row_max(values[0]), self.graph.elementwise(scalars.log, total))
+

@@ -1,0 +1,112 @@
+"""Floor 7: what a person sees of a training, and the file that keeps it."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from tqdm import tqdm
+
+from minigrad.nn.checkpoint import write_atomically
+
+
+class Bar:
+    """A progress bar on stderr with a text beside it; where stderr is no terminal, only the lines are printed.
+
+    >>> bar = Bar("starting")
+    >>> bar.show(0.5, "loss 1.234")
+    >>> bar.close()
+    """
+
+    def __init__(self, text: str):
+        layout = "{percentage:3.0f}% |{bar:24}| {desc}"
+        self.tqdm = tqdm(total=1.0, bar_format=layout, file=sys.stderr, disable=None, leave=False, miniters=0)
+        self.tqdm.set_description_str(text)
+
+    def show(self, progress: float, text: str) -> None:
+        self.tqdm.n = progress
+        self.tqdm.set_description_str(text, refresh=False)
+        self.tqdm.update(0)
+
+    def line(self, text: str) -> None:
+        """A line that stays, above the bar."""
+        tqdm.write(text, file=sys.stderr)
+
+    def close(self) -> None:
+        self.tqdm.close()
+
+
+class Metrics:
+    """A file with one JSON object a line, each with its ``step``.
+
+    A resumed run keeps the lines up to its own step and goes on; a new one begins anew with its first record.
+
+    >>> import tempfile
+    >>> metrics = Metrics(Path(tempfile.mkdtemp()) / "metrics.jsonl", step=0)
+    >>> metrics.add(step=10, loss=2.5)
+    >>> metrics.path.read_text()
+    '{"step": 10, "loss": 2.5}\\n'
+    """
+
+    def __init__(self, path: Path, step: int):
+        self.path, self._step, self._fresh = path, step, True
+
+    def add(self, **record: Any) -> None:
+        if self._fresh:
+            kept = [json.dumps(old) + "\n" for old in self._before()]
+            write_atomically(self.path, "".join(kept).encode())
+            self._fresh = False
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(record) + "\n")
+
+    def _before(self) -> Iterator[dict[str, Any]]:
+        """Whole records of steps that are not run again."""
+        text = self.path.read_text(encoding="utf-8", errors="replace") if self.path.exists() else ""
+        for line in text.splitlines():
+            try:
+                record = json.loads(line)
+            except ValueError:
+                continue
+            step = record.get("step") if isinstance(record, dict) else None
+            if isinstance(step, int) and step <= self._step and not record.get("final"):
+                yield record
+
+
+@contextmanager
+def interruptible() -> Iterator[list[int]]:
+    """The first SIGINT or SIGTERM inside only adds its number to the list that this gives; the second acts as ever."""
+    caught: list[int] = []
+    signals = (signal.SIGINT, signal.SIGTERM)
+
+    def note(number: int, frame: FrameType | None) -> None:
+        caught.append(number)
+        restore()
+        os.write(2, b"\nstopping after this step\n")  # print may not be entered twice
+
+    def restore() -> None:
+        for s, handler in before.items():
+            signal.signal(s, handler)
+
+    before = {s: signal.signal(s, note) for s in signals}
+    try:
+        yield caught
+    finally:
+        restore()
+
+
+def clock(seconds: float) -> str:
+    """``1:05`` or ``2:00:00``.
+
+    >>> clock(65), clock(7200)
+    ('1:05', '2:00:00')
+    """
+    minutes, s = divmod(round(seconds), 60)
+    hours, m = divmod(minutes, 60)
+    return f"{hours}:{m:02}:{s:02}" if hours else f"{m}:{s:02}"
