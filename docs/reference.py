@@ -118,7 +118,7 @@ def page() -> str:
                 section("Tensors and the tape", *calls("mg.", tape), *calls("x.", methods)),
                 section("Operations of your own", *calls("mg.", [mg.Operation, mg.apply])),
                 section("Derivatives of functions", *calls("mg.", transforms)),
-                section("Recurrences", *calls("mg.", [mg.scan])),
+                section("Recurrences", *calls("mg.", [mg.scan, mg.explain])),
                 section("Layers", *calls("mg.nn.", layers)),
                 section("Checkpoints", *calls("mg.", [mg.save, mg.load]), *calls("mg.nn.", [mg.nn.from_torch])),
                 section("Optimisers, clipping, schedules", *calls("mg.optim.", optim)),

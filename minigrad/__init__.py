@@ -1,7 +1,7 @@
 """minigrad: reverse-mode automatic differentiation with Numba kernels, and sequence models on top."""
 
 from minigrad import nn, optim, testing
-from minigrad.compiler import scan
+from minigrad.compiler import explain, scan
 from minigrad.engine import (
     Operation, Tensor, apply, checkpoint, detect_anomaly, enable_grad, grad, hessian, hvp, jacobian, jvp, no_grad,
     tensor, value_and_grad, vjp,

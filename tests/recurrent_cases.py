@@ -1,5 +1,6 @@
-"""What the tests of recurrent layers share: kinds of layers, random problems, gradients of everything."""
+"""What the tests of recurrences share: both ways to run, kinds of layers, random problems, gradients of everything."""
 
+import sys
 from typing import NamedTuple
 
 import numpy as np
@@ -17,6 +18,19 @@ KINDS = {
     "gru_simple": (mg.nn.GRU, {"relevance": False}),
     "lstm": (mg.nn.LSTM, {}),
 }
+
+
+@pytest.fixture(scope="module", params=["definition", "compiled"], autouse=True)
+def way(request):
+    """Where a test file imports this, all its tests run twice: by the definition of ``scan``, and compiled."""
+    scan = sys.modules["minigrad.compiler.scan"]
+    kernel_of = scan.kernel_of
+    if request.param == "definition":
+        scan.kernel_of = lambda *args: "the test asks for the definition"
+    yield request.param
+    scan.kernel_of = kernel_of
+
+
 every_kind = pytest.mark.parametrize("kind", KINDS)
 
 

@@ -15,7 +15,8 @@ from recurrent_cases import (
     gradients,
     padding,
     problem,
-)  # fmt: skip
+    way,  # noqa: F401
+)
 
 import minigrad as mg
 from minigrad.engine.tree import leaves, rebuild, tree_map

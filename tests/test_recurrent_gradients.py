@@ -6,7 +6,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from recurrent_cases import SMALL, Sizes, assert_close, build, every_kind, gradients, problem
+from recurrent_cases import (
+    SMALL,
+    Sizes,
+    assert_close,
+    assert_same,
+    build,
+    every_kind,
+    gradients,
+    problem,
+    way,  # noqa: F401
+)
 
 import minigrad as mg
 from minigrad.engine import toposort
@@ -82,6 +92,36 @@ def test_gradients_for_every_subset_of_results_used(kind):
         assert_close(got, expected)
 
 
+@every_kind
+def test_no_grad_gives_the_same_values_and_records_nothing(kind):
+    layer, x, state = problem(kind, SMALL, num_layers=2)
+    recorded = leaves(layer(x, state, SMALL.lengths))
+    with mg.no_grad():
+        out = leaves(layer(x, state, SMALL.lengths))
+    assert_same(out, recorded)
+    assert all(y.requires_grad for y in recorded) and not any(y.requires_grad for y in out)
+
+
+@every_kind
+def test_walking_a_graph_twice_and_from_a_checkpoint_gives_the_same_gradients(kind):
+    layer, x, state = problem(kind, SMALL, bidirectional=True)
+    g = mg.tensor(np.random.default_rng(0).standard_normal((SMALL.T, SMALL.B, 2 * SMALL.H)))
+    inputs, found = [x, *layer.parameters()], []
+    x.requires_grad = True
+
+    def run(x):
+        return layer(x, state, SMALL.lengths)[0]
+
+    y = run(x)
+    for result in (y, y, mg.checkpoint(run, x)):
+        for leaf in inputs:
+            leaf.grad = None
+        result.backward(g, retain_graph=True)
+        found.append([leaf.grad for leaf in inputs])
+    assert_same(found[1], found[0])
+    assert_same(found[2], found[0])
+
+
 def test_gradients_share_no_memory():
     layer, x, state = problem("lstm", SMALL, num_layers=2)
     inputs = [x, *leaves(state), *layer.parameters()]
@@ -107,11 +147,15 @@ def test_saturated_gates_give_finite_values_and_gradients(kind):
 # ------------------------------------------------------------------------------------ repeatability, cost, errors
 
 
+LARGE = Sizes(12, 40, 16, 48, list(range(13)) * 3 + [12], 1)  # enough work for several threads
+
+
 @every_kind
-def test_one_seed_gives_the_same_bits_twice(kind):
+@pytest.mark.parametrize("s", [SMALL, LARGE], ids=["small", "large"])
+def test_one_seed_gives_the_same_bits_twice(kind, s):
     def run():
-        layer, x, state = problem(kind, SMALL, np.float32, num_layers=2, bidirectional=True, dropout=0.5)
-        out, grads = gradients(layer, x, state, SMALL.lengths)
+        layer, x, state = problem(kind, s, np.float32, num_layers=2, bidirectional=True, dropout=0.5)
+        out, grads = gradients(layer, x, state, s.lengths)
         return [a.numpy().tobytes() for a in out + grads + layer.parameters()]
 
     assert run() == run()
@@ -140,11 +184,12 @@ def tape(layer, steps, lengths=None):
 
 
 @every_kind
-def test_tape_grows_linearly_with_the_steps(kind):
+def test_tape_grows_linearly_with_the_steps_and_not_at_all_when_compiled(kind, way):
     layer = build(kind, 3, 4, np.float32)
     for ragged in (False, True):
         sizes = [tape(layer, n, [n, n - 1] if ragged else None) for n in (10, 20, 40)]
-        assert sizes[2] - sizes[1] == 2 * (sizes[1] - sizes[0]) > 0
+        assert sizes[2] - sizes[1] == 2 * (sizes[1] - sizes[0])
+        assert (sizes[1] > sizes[0]) == (way == "definition")
 
 
 def test_thousands_of_steps_do_not_exhaust_the_stack():

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from recurrent_cases import way  # noqa: F401
 
 import minigrad as mg
 from minigrad.engine.tree import leaves

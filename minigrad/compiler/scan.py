@@ -97,7 +97,8 @@ def scan(cell: Cell, params: Any, xs: Any, state: Any, *, lengths: Any = None, r
     return run_fused(kernel, definition, cell, params, xs, state, found, reverse)
 
 
-def definition(cell: Cell, params: Any, xs: Any, state: Any, lengths: np.ndarray | None, reverse: bool) -> tuple[Any, Any]:
+def definition(cell: Cell, params: Any, xs: Any, state: Any, lengths: np.ndarray | None,
+               reverse: bool) -> tuple[Any, Any]:  # fmt: skip
     """The recurrence as it is meant: one call of the cell for each step, recorded on the tape."""
     sequences = leaves(xs)
     steps, batch = sequences[0].shape[:2]

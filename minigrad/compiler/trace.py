@@ -248,6 +248,8 @@ class _Reader:
     def read_split(self, values: list[Any], inputs: tuple[Tensor, ...], out: Any, cuts: tuple[int, ...], axis: int) -> list[Any]:
         self._last_axis("split", values, inputs, axis)
         ends = (0, *cuts, inputs[0].shape[-1])
+        if any(a == b for a, b in zip(ends, ends[1:])):
+            raise CannotCompile("operation 'split' with an empty part")
         return [self.graph.slice(values[0], a, b - a) for a, b in zip(ends, ends[1:])]
 
     def read_concat(self, values: list[Any], inputs: tuple[Tensor, ...], out: Any, axis: int) -> Value:
@@ -280,7 +282,9 @@ class _Reader:
         if not isinstance(values[0], Value) or not whole or not isinstance(last, slice) or last.indices(shape[-1])[2] != 1:
             raise CannotCompile("an index that does not take neighbouring columns")
         start, stop, _ = last.indices(shape[-1])
-        return start, max(start, stop)
+        if stop <= start:
+            raise CannotCompile("an empty slice")
+        return start, stop
 
     # ------------------------------------------------------------------ reductions
 
