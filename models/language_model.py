@@ -15,6 +15,7 @@ import numpy as np
 
 from minigrad import nn, ops
 from minigrad.engine import Tensor, no_grad
+from minigrad.engine.tree import tree_map
 from minigrad.errors import MinigradError, UserError, describe
 from minigrad.models.settings import Settings, choice, flag, real, whole
 from minigrad.models.text import CharVocabulary, columns
@@ -87,6 +88,11 @@ class LanguageModel(nn.Module):
         """The state before the first symbol: zeros (layers, B, H), twice for an LSTM."""
         zeros = Tensor(np.zeros((self.config.layers, batch, self.config.hidden), np.float32))
         return (zeros, zeros) if self.config.cell == "lstm" else zeros
+
+    def reset(self, state: Any, fresh: np.ndarray) -> Any:
+        """The state with zeros for the streams that begin anew; fresh (B,) of bool."""
+        rows = Tensor(fresh[:, None])  # (B, 1)
+        return tree_map(lambda s: ops.where(rows, 0.0, s), state) if fresh.any() else state
 
     @contextmanager
     def _inference(self) -> Iterator[None]:

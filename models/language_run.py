@@ -42,11 +42,11 @@ class LanguageRun:
         self.text, self.model, self.out, self.pace = text, model, out, pace
         ids, held_out = (model.vocabulary.encode(part) for part in text.parts())
         self.held_out = held_out[: pace.validation_chars]
-        self.batches = Windows(ids, recipe.batch, recipe.window)
+        self.batches = Windows(ids, recipe.batch, recipe.window, recipe.reset)
         if len(self.held_out) < 2:
             got = f"{len(self.held_out)} characters to validate"
             raise UserError(describe("text", got, "2 at least", "use a longer text"))
-        self.trainer = Trainer(model, self.batches, lambda: model.initial_state(recipe.batch), recipe)
+        self.trainer = Trainer(model, self.batches, model.initial_state(recipe.batch), recipe)
         if training:
             self.trainer.restore(f"checkpoint {out}", *training)
         self.metrics = Metrics(out.with_suffix(".metrics.jsonl"), self.trainer.number)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
@@ -28,6 +28,7 @@ class Recipe(Settings):
 
     batch: int = whole(32, 1, 1_000_000, "streams of text read side by side (B)")
     window: int = whole(64, 1, 1_000_000, "characters between two updates (T)")
+    reset: int = whole(16, 0, 10**9, "windows after which a stream begins with an empty state; 0: once an epoch")
     lr: float = real(3e-3, 0, math.inf, "highest learning rate of Adam")
     warmup: int = whole(50, 0, 10**9, "steps in which the learning rate rises")
     clip: float = real(1.0, 0, math.inf, "largest norm of the gradient")
@@ -49,11 +50,11 @@ class Recipe(Settings):
 
 
 class Batches(Protocol):
-    """``batches(step)`` is a batch, and whether it begins anew (nothing is carried into it)."""
+    """``batches(step)`` is a batch, and a mask of its rows that begin anew: nothing is carried into those."""
 
     per_epoch: int
 
-    def __call__(self, step: int) -> tuple[tuple[Any, ...], bool]: ...
+    def __call__(self, step: int) -> tuple[tuple[Any, ...], np.ndarray]: ...
 
 
 class Step(NamedTuple):
@@ -72,9 +73,10 @@ class Diverged(UserError):
 class Trainer:
     """Gradient steps until the budget is used up: loss, backward, clip, Adam.
 
-    model:    a module with a ``generator`` (its only source of chance) and ``loss(*batch, carry) -> (loss, carry)``
+    model:    a module with a ``generator`` (its only source of chance), ``loss(*batch, carry) -> (loss, carry)`` and
+              ``reset(carry, fresh) -> carry``
     batches:  see Batches: a function of the step's number alone
-    start:    what is carried into the first batch; between steps it is carried on, detached
+    carry:    what is carried into the first batch; from step to step it is carried on, detached
     recipe:   with a budget of steps or epochs, a run is repeatable to the last bit; ``state`` and ``restore`` cut it
               anywhere without changing that
 
@@ -82,16 +84,15 @@ class Trainer:
     >>> from minigrad.models.text import Windows
     >>> text = "to be or not to be " * 9
     >>> model = LanguageModel(LanguageConfig(hidden=8), CharVocabulary.of(text), generator=0)
-    >>> batches = Windows(model.vocabulary.encode(text), batch=2, window=5)
-    >>> trainer = Trainer(model, batches, lambda: model.initial_state(2), Recipe(batch=2, window=5, steps=3))
+    >>> batches = Windows(model.vocabulary.encode(text), batch=2, window=5, reset=4)
+    >>> trainer = Trainer(model, batches, model.initial_state(2), Recipe(batch=2, window=5, reset=4, steps=3))
     >>> [step.number for step in trainer]
     [1, 2, 3]
     """
 
-    def __init__(self, model: Any, batches: Batches, start: Callable[[], Any], recipe: Recipe):
-        self.model, self.batches, self.start, self.recipe = model, batches, start, recipe
+    def __init__(self, model: Any, batches: Batches, carry: Any, recipe: Recipe):
+        self.model, self.batches, self.carry, self.recipe = model, batches, carry, recipe
         self.optimizer = Adam(model.parameters(), lr=recipe.lr)
-        self.carry = start()
         self.number = 0
         self.total = recipe.steps or (recipe.epochs or 0) * batches.per_epoch  # 0: the budget is time
         self._factor = warmup(recipe.warmup)
@@ -115,10 +116,8 @@ class Trainer:
             yield self.step(progress)
 
     def step(self, progress: float) -> Step:
-        batch, first = self.batches(self.number)
-        if first:
-            self.carry = self.start()
-        loss, carry = self.model.loss(*batch, self.carry)
+        batch, fresh = self.batches(self.number)
+        loss, carry = self.model.loss(*batch, self.model.reset(self.carry, fresh))
         self.optimizer.zero_grad()
         loss.backward()
         value, norm = loss.item(), clip_grad_norm_(self.optimizer.parameters, self.recipe.clip)

@@ -26,8 +26,8 @@ def make(config=SMALL, text=TEXT, seed=0):
 
 def make_trainer(recipe=RECIPE, config=SMALL):
     model = make(config, seed=recipe.seed)
-    batches = Windows(model.vocabulary.encode(TEXT), recipe.batch, recipe.window)
-    return Trainer(model, batches, lambda: model.initial_state(recipe.batch), recipe)
+    batches = Windows(model.vocabulary.encode(TEXT), recipe.batch, recipe.window, recipe.reset)
+    return Trainer(model, batches, model.initial_state(recipe.batch), recipe)
 
 
 def log_probabilities(model, text):
@@ -61,15 +61,28 @@ def test_an_unknown_character_is_named(text, named):
 
 def test_windows_cover_each_stream_in_order():
     ids = np.arange(3 * 10 + 5)
-    windows = Windows(ids, batch=3, window=4)
+    windows = Windows(ids, batch=3, window=4, reset=0)
     assert windows.per_epoch == 2
     seen = [windows(step) for step in range(5)]
-    assert [first for _, first in seen] == [True, False, True, False, True]
+    assert [fresh.tolist() for _, fresh in seen] == [[k % 2 == 0] * 3 for k in range(5)]
     for (inputs, targets), _ in seen:
         np.testing.assert_array_equal(targets, inputs + 1)
     np.testing.assert_array_equal(np.concatenate([seen[0][0][0], seen[1][0][0]])[:, 1], np.arange(11, 19))
     inputs, targets = columns(ids, 1)
     assert inputs.shape == targets.shape == (34, 1)
+
+
+def test_streams_begin_anew_by_turns():
+    windows = Windows(np.arange(4 * 40 + 1), batch=4, window=4, reset=5)
+    fresh = np.array([windows(step)[1] for step in range(20)])  # (steps, B): two epochs of ten
+    assert fresh[0].all() and fresh[10].all() and not fresh[1:10].all(-1).any()
+    for b in range(4):
+        assert np.diff(np.flatnonzero(fresh[1:10, b])).tolist() in ([], [5])
+    model = make()
+    state = tuple(mg.tensor(np.ones((1, 4, 12), np.float32)) for _ in "hc")
+    h, c = model.reset(state, fresh[1])
+    np.testing.assert_array_equal(h.numpy()[0, :, 0], ~fresh[1])
+    np.testing.assert_array_equal(h.numpy(), c.numpy())
 
 
 def test_line_ends_and_byte_order_marks_are_read_away(tmp_path):
@@ -404,4 +417,4 @@ def test_models_of_nothing_are_refused():
     with pytest.raises(UserError, match=r"\[tied\]"):
         LanguageConfig(hidden=8, embedding=4, tied=True)
     with pytest.raises(UserError, match="longer text"):
-        Windows(np.arange(100), 10, 10)
+        Windows(np.arange(100), 10, 10, 0)

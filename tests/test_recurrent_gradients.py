@@ -184,7 +184,7 @@ def tape(layer, steps, lengths=None):
 
 
 @every_kind
-def test_tape_grows_linearly_with_the_steps_and_not_at_all_when_compiled(kind, way):
+def test_tape_grows_linearly_with_the_steps_and_not_at_all_when_compiled(kind, way):  # noqa: F811
     layer = build(kind, 3, 4, np.float32)
     for ragged in (False, True):
         sizes = [tape(layer, n, [n, n - 1] if ragged else None) for n in (10, 20, 40)]

@@ -162,7 +162,6 @@ def keep(p, x, h):
     return h, h
 
 
-SHAPES = r"returns the state \(2, 8\)", r"returns the state \(4,\) .* a cell returns \(state, y_t\)"
 WRONG = {
     "no batch axis": (keep, np.ones(3), ZERO, None, r"xs of shape \(T, B, ...\)"),
     "no sequence": (keep, (), ZERO, None, "no sequence"),
@@ -171,9 +170,8 @@ WRONG = {
     "batch of the state": (keep, ONES, ZERO[:1], None, r"state \(1, 4\), expected \(B, ...\) with B = 2"),
     "a number as the state": (keep, ONES, 0.0, None, r"state \(\), expected \(B, ...\)"),
     "lengths": (keep, ONES, ZERO, [1, 4], "lengths from 1 to 4, expected 0 <= length <= T = 3"),
-    "state grows": (lambda p, x, h: (mg.concat([h, h], -1), h), ONES, ZERO, None, SHAPES[0]),
+    "state grows": (lambda p, x, h: (mg.concat([h, h], -1), h), ONES, ZERO, None, r"returns the state \(2, 8\)"),
     "state of two parts": (lambda p, x, h: ((h, h), h), ONES, ZERO, None, r"state \(2, 4\) .*, \(2, 4\)"),
-    "no pair": (lambda p, x, h: h, ONES, ZERO, None, SHAPES[1]),
     "y without batch": (lambda p, x, h: (h, h.sum()), ONES, ZERO, None, r"y_t \(\), expected \(B, ...\) with B = 2"),
 }
 
@@ -183,6 +181,12 @@ def test_wrong_use_is_a_named_error(case):
     cell, xs, state, lengths, match = WRONG[case]
     with pytest.raises(mg.errors.ShapeError, match=rf"\[scan\] .*{match}"):
         mg.scan(cell, None, xs, state, lengths=lengths)
+
+
+@pytest.mark.parametrize("result", [lambda h: h, lambda h: (h, h, h), lambda h: None], ids=["state", "three", "None"])
+def test_a_cell_that_returns_no_pair_is_a_named_error(result):
+    with pytest.raises(mg.errors.ShapeError, match=r"\[scan\] got a cell that returns .*; a cell returns \(state, y_t\)"):
+        mg.scan(lambda p, x, h: result(h), None, ONES, ZERO, compiled=False)
 
 
 def test_what_is_no_tensor_is_a_named_error():

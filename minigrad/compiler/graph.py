@@ -205,7 +205,7 @@ def text(roots: dict[str, Value]) -> str:
     """The graph as lines ``%5 = tanh(%4)   # 32``, widths behind."""
     names = {"x": "x", "state": "state", "vector": "p", "scalar": "p", "gy": "g_y", "gs": "g_state"}
     lines = []
-    for v in below(roots.values()):
+    for v in sorted(below(roots.values()), key=lambda v: v.number):
         if v.kind in names:
             body = f"{names[v.kind]}{v.attr}"
         elif v.kind == "constant":

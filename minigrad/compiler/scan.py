@@ -45,15 +45,23 @@ def _tensors(tree: Any) -> Any:
     return tree_map(lambda x: as_tensor("scan", x), tree)
 
 
+_DO = "a cell returns (state, y_t)"
+
+
+def _pair(result: Any) -> Any:
+    if not isinstance(result, (tuple, list)) or len(result) != 2:
+        raise ShapeError(describe("scan", f"a cell that returns a {type(result).__name__}", "a pair", _DO))
+    return result
+
+
 def _check_step(new: Any, old: Any, y: Any, batch: int) -> None:
     """A cell keeps the shapes and dtypes of its state, and gives outputs (B, ...)."""
     got, expected = ([f"{np.shape(s)} {getattr(s, 'dtype', '')}" for s in leaves(state)] for state in (new, old))
-    do = "a cell returns (state, y_t)"
     if got != expected:
-        raise ShapeError(describe("scan", f"a cell that returns the state {', '.join(got)}", ", ".join(expected), do))
+        raise ShapeError(describe("scan", f"a cell that returns the state {', '.join(got)}", ", ".join(expected), _DO))
     if any(np.shape(part)[:1] != (batch,) for part in leaves(y)):
         shapes = ", ".join(str(np.shape(part)) for part in leaves(y))
-        raise ShapeError(describe("scan", f"a cell that returns y_t {shapes}", f"(B, ...) with B = {batch}", do))
+        raise ShapeError(describe("scan", f"a cell that returns y_t {shapes}", f"(B, ...) with B = {batch}", _DO))
 
 
 def scan(cell: Cell, params: Any, xs: Any, state: Any, *, lengths: Any = None, reverse: bool = False,
@@ -110,7 +118,7 @@ def definition(cell: Cell, params: Any, xs: Any, state: Any, lengths: np.ndarray
         if lengths is not None:
             active = t < lengths  # (B,)
             x_t = [_choose(active, x, 0) for x in x_t]  # NaN in padding must not meet a gradient
-        new, y = cell(params, rebuild(xs, x_t), state)
+        new, y = _pair(cell(params, rebuild(xs, x_t), state))
         if t == order[0]:
             _check_step(new, state, y, batch)
         if lengths is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -10,8 +11,9 @@ import numpy as np
 
 from minigrad.errors import AnomalyError
 from minigrad.kernels import BACKENDS
+from minigrad.kernels.abstract import Abstract
 
-_PACKAGE = str(Path(__file__).resolve().parents[1])
+_PACKAGE = str(Path(__file__).resolve().parents[1]) + os.sep
 
 
 def caller() -> str:
@@ -24,8 +26,10 @@ def caller() -> str:
 
 def _bad(array: Any) -> str:
     """What is wrong with an array, or an empty text."""
+    if array.dtype.kind != "f" or type(array) is Abstract:  # a rule that is traced has no values
+        return ""
     values = BACKENDS[type(array)].to_numpy(array)
-    if values.dtype.kind != "f" or np.isfinite(values).all():
+    if np.isfinite(values).all():
         return ""
     nan, inf = int(np.isnan(values).sum()), int(np.isinf(values).sum())
     finite = values[np.isfinite(values)]

@@ -41,7 +41,7 @@ def getitem(x: Tensor, index: Any) -> Tensor:
     try:
         return apply(_GETITEM, (x,), {"index": plain})
     except IndexError as error:
-        raise IndexingError(f"[getitem] {error}; the tensor has shape {x.shape}") from None
+        raise IndexingError(describe("getitem", str(error), f"positions inside of {x.shape}")) from None
 
 
 def _positions(where: str, indices: Any, n: int) -> np.ndarray:
@@ -95,6 +95,8 @@ def _scatter_add_oracle(x: np.ndarray, indices: Any, values: np.ndarray) -> np.n
 def scatter_add(x: Any, indices: Any, values: Any) -> Tensor:
     """x (V, ...) with ``values`` (..., ...) added at the rows ``indices`` (...), repeated ones again and again."""
     x, values = as_tensor("scatter_add", x), as_tensor("scatter_add", values)
+    if x.ndim == 0:
+        raise ShapeError(describe("scatter_add", "x without axes", "(V, ...)"))
     positions = _positions("scatter_add", indices, x.shape[0])
     if values.shape != positions.shape + x.shape[1:]:
         expected = f"{positions.shape + x.shape[1:]}"

@@ -77,11 +77,14 @@ def logsumexp(x: Any, axis: Axis = None, keepdims: bool = False) -> Tensor:
 # ------------------------------------------------------------------------------------------------ losses
 
 
-def _reduced(where_: str, losses: Tensor, reduction: str, count: float) -> Tensor:
+def _check_reduction(where_: str, reduction: str) -> None:
+    if reduction not in ("mean", "sum", "none"):
+        raise ValueError(describe(where_, f"reduction={reduction!r}", "'mean', 'sum' or 'none'"))
+
+
+def _reduced(losses: Tensor, reduction: str, count: float) -> Tensor:
     if reduction == "none":
         return losses
-    if reduction not in ("mean", "sum"):
-        raise ValueError(describe(where_, f"reduction={reduction!r}", "'mean', 'sum' or 'none'"))
     total = sum(losses)
     return mul(total, 1.0 / max(count, 1)) if reduction == "mean" else total
 
@@ -112,6 +115,7 @@ def cross_entropy(logits: Any, targets: Any, *, ignore_index: int = -100, label_
     >>> mg.cross_entropy(mg.tensor([[0.0, 0.0]]), [1])
     tensor(0.6931)
     """
+    _check_reduction("cross_entropy", reduction)
     logits, _ = _prepare("cross_entropy", logits, None)
     found = targets.numpy() if isinstance(targets, Tensor) else np.asarray(targets)
     if found.dtype.kind not in "iu":
@@ -130,7 +134,7 @@ def cross_entropy(logits: Any, targets: Any, *, ignore_index: int = -100, label_
         losses = add(mul(losses, 1.0 - label_smoothing), mul(mean(logp, -1), -label_smoothing))
     if not valid.all():
         losses = where(valid, losses, 0.0)
-    return _reduced("cross_entropy", losses, reduction, int(valid.sum()))
+    return _reduced(losses, reduction, int(valid.sum()))
 
 
 @operation("-t log s(x) - (1 - t) log(1 - s(x)), s the sigmoid",
@@ -138,21 +142,23 @@ def cross_entropy(logits: Any, targets: Any, *, ignore_index: int = -100, label_
            domain=(REAL, (0.0, 1.0)), group=GROUP)  # fmt: skip
 def binary_cross_entropy(logits: Any, targets: Any, *, reduction: str = "mean") -> Tensor:
     """From logits: log(1 + e^x) - x t, for targets t in [0, 1] of the same shape."""
+    _check_reduction("binary_cross_entropy", reduction)
     logits = as_tensor("binary_cross_entropy", logits)
     targets = targets if isinstance(targets, Tensor) else Tensor(np.asarray(targets, logits.dtype))
     if logits.shape != targets.shape:
         got = f"logits {logits.shape}, targets {targets.shape}"
         raise ShapeError(describe("binary_cross_entropy", got, "equal shapes"))
-    return _reduced("binary_cross_entropy", sub(softplus(logits), mul(logits, targets)), reduction, logits.size)
+    return _reduced(sub(softplus(logits), mul(logits, targets)), reduction, logits.size)
 
 
 @operation("(x - t)^2, the mean", lambda x, t: np.mean((x - t) ** 2), case((3, 4), (3, 4)), case((), ()),
            domain=(REAL, REAL), group=GROUP)  # fmt: skip
 def mse(x: Any, targets: Any, *, reduction: str = "mean") -> Tensor:
+    _check_reduction("mse", reduction)
     x, targets = as_tensor("mse", x), as_tensor("mse", targets)
     if x.shape != targets.shape:
         raise ShapeError(describe("mse", f"{x.shape} and {targets.shape}", "equal shapes"))
-    return _reduced("mse", square(sub(x, targets)), reduction, x.size)
+    return _reduced(square(sub(x, targets)), reduction, x.size)
 
 
 _KEEP = np.array([[1.0, 0.0, 1.0]], np.float32)

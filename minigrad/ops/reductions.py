@@ -49,6 +49,14 @@ def _prepare(where: str, x: Any, axis: Axis) -> tuple[Tensor, tuple[int, ...]]:
     return x, normalise_axes(where, axis, x.ndim)
 
 
+def _prepare_some(where: str, x: Any, axis: Axis) -> tuple[Tensor, tuple[int, ...]]:
+    """The same where nothing cannot be reduced."""
+    x, axes = _prepare(where, x, axis)
+    if any(x.shape[a] == 0 for a in axes):
+        raise ShapeError(describe(where, f"shape {x.shape} over axes {axes}", "one element at least"))
+    return x, axes
+
+
 def _sum_vjp(g: Tensor, y: Tensor, x: Tensor, axes: tuple[int, ...], keepdims: bool) -> Tensor:
     return broadcast_to(reshape(g, _kept(x.shape, axes)), x.shape)
 
@@ -77,8 +85,8 @@ def sum_to(x: Tensor, shape: tuple[int, ...]) -> Tensor:
 
 @operation("the mean over axes", np.mean, *_CASES, group=GROUP)
 def mean(x: Any, axis: Axis = None, keepdims: bool = False) -> Tensor:
-    x, axes = _prepare("mean", x, axis)
-    return mul(sum(x, axes, keepdims), 1.0 / (math.prod(x.shape[a] for a in axes) or 1))
+    x, axes = _prepare_some("mean", x, axis)
+    return mul(sum(x, axes, keepdims), 1.0 / math.prod(x.shape[a] for a in axes))
 
 
 @operation("mean((x - mean x)^2) n / (n - ddof)", np.var, *_CASES[:4], case((4, 3), axis=0, ddof=1), group=GROUP)
@@ -103,15 +111,14 @@ _MAX = _reduction("max", _max_vjp)
 
 @operation("the largest over axes; ties share the gradient", np.max, *_CASES, smooth=False, group=GROUP, op=_MAX)
 def max(x: Any, axis: Axis = None, keepdims: bool = False) -> Tensor:
-    x, axes = _prepare("max", x, axis)
-    if any(x.shape[a] == 0 for a in axes):
-        raise ShapeError(describe("max", f"shape {x.shape} over axes {axes}", "one element at least"))
+    x, axes = _prepare_some("max", x, axis)
     return apply(_MAX, (x,), {"axes": axes, "keepdims": keepdims})
 
 
 @operation("the smallest over axes; ties share the gradient", np.min, *_CASES, smooth=False, group=GROUP)
 def min(x: Any, axis: Axis = None, keepdims: bool = False) -> Tensor:
-    return neg(max(neg(as_tensor("min", x)), axis, keepdims))
+    x, axes = _prepare_some("min", x, axis)
+    return neg(max(neg(x), axes, keepdims))
 
 
 @operation("the product over axes", np.prod, *_CASES, case((0, 3), axis=0), case((7,)), group=GROUP)

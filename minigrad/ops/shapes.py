@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from minigrad.engine import Operation, Tensor, apply, constant
-from minigrad.errors import ShapeError, describe
+from minigrad.errors import DtypeError, ShapeError, describe
 from minigrad.ops.record import case, operation
 
 GROUP = "Shape"
@@ -168,6 +168,12 @@ def _concat_vjp(g: Tensor, y: Tensor, *xs: Tensor, axis: int) -> list[Tensor | N
 _CONCAT = Operation("concat", lambda k, *xs, axis: k.concatenate(xs, axis), _concat_vjp)
 
 
+def _check_one_dtype(where: str, tensors: Sequence[Tensor]) -> None:
+    if len({x.dtype for x in tensors}) > 1:
+        got = " and ".join(str(x.dtype) for x in tensors)
+        raise DtypeError(describe(where, got, "one dtype", "cast with .astype()"))
+
+
 @operation("joined along an axis", lambda *xs, axis=0: np.concatenate(xs[0], axis), case([(2, 3), (1, 3)]),
            case([(2, 3), (2, 0), (2, 1)], axis=1), case([(3,)], axis=-1), group=GROUP, op=_CONCAT)  # fmt: skip
 def concat(xs: Sequence[Any], axis: int = 0) -> Tensor:
@@ -183,10 +189,10 @@ def concat(xs: Sequence[Any], axis: int = 0) -> Tensor:
     first = tensors[0]
     at = normalise_axis("concat", axis, first.ndim)
     for x in tensors:
-        same = x.ndim == first.ndim and all(n == m for i, (n, m) in enumerate(zip(x.shape, first.shape)) if i != at)
-        if not same or x.dtype != first.dtype:
-            got = " and ".join(f"{t.shape} {t.dtype}" for t in tensors)
-            raise ShapeError(describe("concat", got, f"one dtype and equal sizes, but for axis {axis}"))
+        if x.ndim != first.ndim or any(n != m for i, (n, m) in enumerate(zip(x.shape, first.shape)) if i != at):
+            got = " and ".join(str(t.shape) for t in tensors)
+            raise ShapeError(describe("concat", got, f"equal sizes, but for axis {axis}"))
+    _check_one_dtype("concat", tensors)
     return apply(_CONCAT, tensors, {"axis": at})
 
 
@@ -197,6 +203,7 @@ def stack(xs: Sequence[Any], axis: int = 0) -> Tensor:
     if len({x.shape for x in tensors}) != 1:
         got = " and ".join(str(x.shape) for x in tensors) or "no tensor"
         raise ShapeError(describe("stack", got, "one at least, of equal shapes"))
+    _check_one_dtype("stack", tensors)
     return concat([expand_dims(x, axis) for x in tensors], normalise_axis("stack", axis, tensors[0].ndim + 1))
 
 

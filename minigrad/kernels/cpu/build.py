@@ -20,7 +20,7 @@ import sys
 import textwrap
 import types
 from collections.abc import Callable, Iterable
-from functools import lru_cache
+from functools import cache, lru_cache
 from pathlib import Path
 
 import numba
@@ -109,7 +109,7 @@ class _TypedLiterals(ast.NodeTransformer):
         return node
 
 
-@lru_cache(maxsize=None)
+@cache
 def _parse(function: types.FunctionType) -> tuple[str, frozenset[str]]:
     """Source of a function with typed literals, and the names that it reads."""
     tree = ast.parse(textwrap.dedent(inspect.getsource(function)))

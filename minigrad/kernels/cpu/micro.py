@@ -12,7 +12,7 @@ around it keeps its order of evaluation.
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import lru_cache
+from functools import cache, lru_cache
 
 from llvmlite import binding, ir
 from numba import types
@@ -51,7 +51,7 @@ def _splat(b: ir.IRBuilder, value: ir.Value, n: int) -> ir.Value:
     return b.shuffle_vector(one, one, ir.Constant(ir.VectorType(I32, n), [0] * n))
 
 
-@lru_cache(maxsize=None)
+@cache
 def micro_kernel(rows: int, vectors: int, dtype: str) -> Callable:
     """C[rows, vectors*L] = or += A[rows, k] B[k, vectors*L], B packed, L lanes.
 
@@ -138,7 +138,7 @@ def micro_kernel(rows: int, vectors: int, dtype: str) -> Callable:
     return micro
 
 
-@lru_cache(maxsize=None)
+@cache
 def transpose_block(dtype: str) -> Callable:
     """to[j, i] = from[i, j] for an L x L block; addresses and row strides in elements."""
     element, n = _ELEMENT[dtype], lanes(dtype)
@@ -148,7 +148,7 @@ def transpose_block(dtype: str) -> Callable:
     def codegen(context, b, signature, args):
         source, source_row, to, to_row = args
         S, D = b.inttoptr(source, element.as_pointer()), b.inttoptr(to, element.as_pointer())
-        at = lambda base, row, i: b.bitcast(b.gep(base, [b.mul(row, I64(i))]), vector.as_pointer())  # noqa: E731
+        at = lambda base, row, i: b.bitcast(b.gep(base, [b.mul(row, I64(i))]), vector.as_pointer())
         v = [b.load(at(S, source_row, i), align=align) for i in range(n)]
         half = n // 2
         while half:  # swap the off-diagonal half x half blocks, then halve
@@ -224,7 +224,7 @@ def address_as_int64(typingctx, address):
     return types.CPointer(types.int64)(types.int64), codegen
 
 
-@lru_cache(maxsize=None)
+@cache
 def pointer_to(dtype: str) -> Callable:
     """An address as a pointer to elements of ``dtype``."""
     kind = getattr(types, dtype)

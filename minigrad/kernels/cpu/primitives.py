@@ -15,8 +15,6 @@ writes at the head of each generated file, one for each dtype.
 import numpy as np
 
 
-
-
 def exp(x):
     x = EXP_MAX if x > EXP_MAX else x
     x = EXP_MIN if x < EXP_MIN else x
