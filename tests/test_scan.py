@@ -185,7 +185,7 @@ def test_wrong_use_is_a_named_error(case):
 
 @pytest.mark.parametrize("result", [lambda h: h, lambda h: (h, h, h), lambda h: None], ids=["state", "three", "None"])
 def test_a_cell_that_returns_no_pair_is_a_named_error(result):
-    with pytest.raises(mg.errors.ShapeError, match=r"\[scan\] got a cell that returns .*; a cell returns \(state, y_t\)"):
+    with pytest.raises(mg.errors.ShapeError, match=r"\[scan\] .* cell that returns .* a cell returns \(state, y_t\)"):
         mg.scan(lambda p, x, h: result(h), None, ONES, ZERO, compiled=False)
 
 

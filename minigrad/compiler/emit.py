@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from minigrad.compiler.graph import Matrix, Value
+from minigrad.compiler.graph import MEMORY, Matrix, Value
 from minigrad.compiler.plan import Buffer, Pass, Place, Plan, Product
 from minigrad.compiler.rows import RowFunction, Slots
 from minigrad.kernels.cpu import micro
@@ -82,6 +82,7 @@ def _loop(name: str, plan: Plan, work: Pass, backward: bool) -> tuple[Loop, dict
     weights: list[Matrix] = []
     functions: dict[str, Callable] = {}
     units, lines = [], []
+    stored = {t.value.number for t in work.stores if not t.add}
 
     def column(place: Place) -> str:
         if place.column == 0:
@@ -105,9 +106,10 @@ def _loop(name: str, plan: Plan, work: Pass, backward: bool) -> tuple[Loop, dict
             continue
 
         def place(v: Value, ready: set[int] = ready) -> Place | None:
-            if v.number in ready or (backward and v.number in plan.placed and v.number not in _stored_in(work)):
-                return plan.placed[v.number]
-            return plan.leaf(v)
+            if v.base.kind in MEMORY:
+                return plan.leaf(v)
+            there = v.number in ready or (backward and v.number not in stored)
+            return plan.placed.get(v.number) if there else None
 
         rows = RowFunction(f"{name}_rows{len(units)}", event, place, slots)
         functions |= rows.functions
@@ -131,10 +133,6 @@ def _loop(name: str, plan: Plan, work: Pass, backward: bool) -> tuple[Loop, dict
     text += _LOOP.format(name=name, count=len(names), unpack=unpack, constants=max(1, len(slots.constants)), steps=steps,
                          work="\n".join(lines) or "        pass")  # fmt: skip
     return Loop(names, weights, slots, text, list(buffers.values())), functions
-
-
-def _stored_in(work: Pass) -> set[int]:
-    return {t.value.number for t in work.stores if not t.add}
 
 
 class CellKernel:

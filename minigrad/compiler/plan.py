@@ -133,10 +133,10 @@ class Plan:
         for part in v.inputs if v.kind == "concat" else (v,):
             place = Place(buffer, None, start)
             stores.append(Store(part, place, add))
-            if not add:
+            if not add and part.base.kind not in MEMORY:  # what lies in memory is read where it is
                 self.placed.setdefault(part.number, place)
             start += part.width
-        if not add:
+        if not add and v.base.kind not in MEMORY:
             self.placed.setdefault(v.number, Place(buffer))
         return Place(buffer)
 

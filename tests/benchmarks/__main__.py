@@ -5,8 +5,8 @@ from __future__ import annotations
 import importlib
 import sys
 
-NAMES = ["start", "small_op", "elementwise", "matmul", "memory", "training"]
+NAMES = ["start", "small_op", "elementwise", "matmul", "memory", "training", "recurrent"]
 
-for name in sys.argv[1:] or NAMES:
+for name in [n for n in sys.argv[1:] if n in NAMES] or NAMES:
     print(f"\n== {name}", flush=True)
     importlib.import_module(f"tests.benchmarks.bench_{name}").main()
