@@ -49,6 +49,7 @@ class LanguageRun:
         self.trainer = Trainer(model, self.batches, model.initial_state(recipe.batch), recipe)
         if training:
             self.trainer.restore(f"checkpoint {out}", *training)
+        self.corpus = text.fingerprint()
         self.metrics = Metrics(out.with_suffix(".metrics.jsonl"), self.trainer.number)
         self.saved: int | None = None  # the step that the file holds
 
@@ -147,7 +148,7 @@ class LanguageRun:
         if self.saved == self.trainer.number:
             return
         arrays, facts = self.trainer.state()
-        self.model.save(self.out, (arrays, {**facts, "corpus": self.text.fingerprint()}))
+        self.model.save(self.out, (arrays, {**facts, "corpus": self.corpus}))
         self.saved = self.trainer.number
 
     def check_output(self) -> None:
@@ -156,11 +157,13 @@ class LanguageRun:
         if self.out.exists():
             nn.read(self.out)  # nothing but a checkpoint is ever replaced
             if not os.access(self.out, os.W_OK):
-                raise UserError(
-                    describe(f"out {self.out}", "a read-only file", "one to replace", "choose another --out")
-                )
+                where = f"out {self.out}"
+                raise UserError(describe(where, "a read-only file", "one to replace", "choose another --out"))
         probe = self.out.with_name(f".{self.out.name}.probe")
-        self.model.save(probe, self.trainer.state())
+        arrays, facts = self.trainer.state()
+        if self.trainer.number == 0:  # room for what Adam will keep of each parameter
+            arrays |= {f"{i}.{name}": p for i in "mv" for name, p in self.model.state_dict().items()}
+        self.model.save(probe, (arrays, facts))
         probe.unlink()
 
     # ---------------------------------------------------------------- first and last words

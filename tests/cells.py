@@ -71,7 +71,7 @@ def draw(name, rng, inputs, hidden, dtype):
         scale = shape[-1] ** -0.5 if len(shape) == 2 else 1.0
         return mg.Tensor(np.asarray(scale * rng.standard_normal(shape), dtype), True)
 
-    I, H, Q = inputs, hidden, hidden + 3  # noqa: E741
+    I, H, Q = inputs, hidden, hidden + 3
     gates = {"rnn_tanh": 1, "rnn_relu": 1, "gru_before": 3, "gru_after": 3, "gru_simple": 2, "lstm": 4,
              "peephole_lstm": 4, "layer_norm_lstm": 4, "coupled_lstm": 3}  # fmt: skip
     cell = getattr(cells, name, None) or globals()[name]

@@ -42,7 +42,7 @@ almost_cos = planted(np.cos, lambda g, y, x: g * mg.sin(x) * -(1 + FAULT))
 FAULTS = {
     "a wrong factor": (planted(np.sin, lambda g, y, x: g * mg.cos(x) * (1 + FAULT)), [X]),
     "a small function with a wrong factor": (
-        planted(lambda x: 1e-9 * np.sin(x), lambda g, y, x: g * mg.cos(x) * (1e-9 * (1 + FAULT))), [X]),
+        planted(lambda x: 1e-6 * np.sin(x), lambda g, y, x: g * mg.cos(x) * (1e-6 * (1 + FAULT))), [X]),
     "a large function with a wrong factor": (
         planted(lambda x: 1e9 * np.sin(x), lambda g, y, x: g * mg.cos(x) * (1e9 * (1 + FAULT))), [X]),
     "a wrong sign": (planted(np.subtract, lambda g, y, a, b: g, lambda g, y, a, b: g), [X, Y]),
@@ -112,6 +112,7 @@ RIGHT = {
     "large numbers": (lambda x: mg.exp(x) * 1e12, [X]),
     "numbers of many sizes": (lambda x: mg.exp(8.0 * x), [X]),
     "a constant": (lambda x: mg.tensor(Y), [X]),
+    "what cancels to zero": (lambda x: mg.softmax(x).sum(-1), [X]),
     "several results": (lambda x: (mg.sin(x), {"b": mg.cos(x).sum()}, x > 1.0), [X]),
     "a number": (mg.exp, [np.array(0.3)]),
     "nothing": (mg.exp, [np.zeros((0, 3))]),

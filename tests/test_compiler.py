@@ -7,7 +7,7 @@ import minigrad as mg
 from minigrad.compiler.fused import kernel_of
 from minigrad.engine.tree import leaves, tree_map
 from minigrad.testing import check_grad
-from tests import cells
+import cells
 
 TOLERANCE = {"float32": 5e-4, "float64": 1e-9}
 SIZES = [(1, 1, 1, 1), (3, 2, 5, 4), (5, 3, 33, 17), (4, 7, 3, 40), (6, 1, 20, 20)]  # T, B, I, H
@@ -17,7 +17,7 @@ class Call:
     """A cell with random parameters, inputs and states."""
 
     def __init__(self, name, sizes, dtype="float64", lengths=None, reverse=False, seed=0):
-        T, B, I, H = sizes  # noqa: E741
+        T, B, I, H = sizes
         self.rng = np.random.default_rng(seed)
         self.cell, self.params, widths = cells.draw(name, self.rng, I, H, dtype)
         self.x = self.tensor(T, B, I, dtype=dtype)
@@ -251,3 +251,22 @@ def test_wrong_sizes_raise_the_same_error_on_both_paths():
             call.run(compiled)
         messages.append(str(error.value))
     assert messages[0] == messages[1]
+
+
+def test_objects_from_outside_are_read_at_every_call():
+    class Settings:
+        gain = 2.0
+
+    settings = Settings()
+
+    def helper(x):
+        return x * settings.gain
+
+    def cell(p, x, h):
+        h = h + helper(x @ p)
+        return h, h
+
+    x, h, p = mg.tensor(np.ones((2, 1, 1))), mg.tensor(np.zeros((1, 1))), mg.tensor(np.ones((1, 1)))
+    assert mg.scan(cell, p, x, h)[1].item() == 4.0
+    settings.gain = 3.0
+    assert mg.scan(cell, p, x, h)[1].item() == 6.0

@@ -8,14 +8,16 @@ import naive
 import numpy as np
 import pytest
 from hypothesis import strategies as st
-from hypothesis.stateful import Bundle, RuleBasedStateMachine, multiple, rule
+from hypothesis.stateful import RuleBasedStateMachine, rule
+from strategies import SEEDS
 
 import minigrad as mg
 from minigrad.engine import Operation, apply, observe, toposort
 from minigrad.engine.backward import key
 from minigrad.errors import GraphError
 
-SHAPES = st.sampled_from([(), (3,), (2, 1), (2, 3)])
+SHAPES = [(3,), (2, 3), (), (2, 1)]
+OPERATIONS = ("mul",) * 5 + ("add",) * 5 + ("unstack",) * 2 + ("sin", "cos", "leaf", "constant", "detach", "no_grad")
 MOST_PATHS = 300  # the naive engine walks each of them
 
 
@@ -26,63 +28,59 @@ def cotangent(shape):
 class Graphs(RuleBasedStateMachine):
     """Build a graph, walk it from anywhere, go on building: after each pass the leaves' gradients agree."""
 
-    pairs = Bundle("pairs")  # (tensor, value of the naive engine)
-
     def __init__(self):
         super().__init__()
-        self.leaves, self.freed, self.count = [], set(), 0
+        self.pairs = []  # (tensor, value of the naive engine)
+        self.leaves = []  # [tensor, value, the gradient expected]
+        self.freed = set()
+        for _ in SHAPES:
+            self.leaf(True)
 
     def pair(self, x, v):
         np.testing.assert_allclose(x, v.array, rtol=1e-12, atol=1e-12)
         assert x.requires_grad == v.live
-        return x, v
+        self.pairs.append((x, v))
 
-    @rule(target=pairs, shape=SHAPES, live=st.sampled_from((True, True, False)))
-    def leaf(self, shape, live):
-        self.count += 1
-        array = np.sin(self.count + np.arange(np.prod(shape))).reshape(shape)
-        x, v = mg.tensor(array, requires_grad=live), naive.Value(array, live=live)
+    def leaf(self, live):
+        n = len(self.pairs)
+        shape = SHAPES[n % len(SHAPES)]
+        array = np.sin(n + np.arange(np.prod(shape))).reshape(shape)
+        self.pair(mg.tensor(array, requires_grad=live), naive.Value(array, live=live))
         if live:
-            self.leaves.append([x, v, None])
-        return self.pair(x, v)
+            self.leaves.append([*self.pairs[-1], None])
 
-    @rule(target=pairs, a=pairs, f=st.sampled_from(("sin", "cos")))
-    def unary(self, a, f):
-        return self.pair(getattr(mg, f)(a[0]), getattr(naive, f)(a[1]))
+    @rule(n=st.integers(1, 20), seed=SEEDS)
+    def grow(self, n, seed):
+        """Operations on some of the last results."""
+        rng = np.random.default_rng(seed)
+        for f in rng.choice(OPERATIONS, n):
+            (x, v), (y, w) = (self.pairs[-k] for k in rng.integers(1, min(len(self.pairs), 10), 2, endpoint=True))
+            if f in ("add", "mul") and v.paths + w.paths <= MOST_PATHS:
+                self.pair(getattr(mg, f)(x, y), getattr(naive, f)(v, w))
+            elif f in ("sin", "cos"):
+                self.pair(getattr(mg, f)(x), getattr(naive, f)(v))
+            elif f == "unstack" and x.shape:
+                for a, b in zip(mg.unstack(x), naive.unstack(v), strict=True):
+                    self.pair(a, b)
+            elif f in ("leaf", "constant"):
+                self.leaf(f == "leaf")
+            elif f == "detach":
+                self.pair(x.detach(), naive.Value(v.array, live=False))
+            elif f == "no_grad":
+                with mg.no_grad():
+                    self.pair(mg.sin(x), naive.Value(np.sin(v.array), live=False))
 
-    @rule(target=pairs, a=pairs, b=pairs, f=st.sampled_from(("add", "mul")))
-    def binary(self, a, b, f):
-        if a[1].paths + b[1].paths > MOST_PATHS:
-            return multiple()
-        return self.pair(getattr(mg, f)(a[0], b[0]), getattr(naive, f)(a[1], b[1]))
-
-    @rule(target=pairs, a=pairs)
-    def unstack(self, a):
-        if not a[0].shape:
-            return multiple()
-        return multiple(*map(self.pair, mg.unstack(a[0]), naive.unstack(a[1])))
-
-    @rule(target=pairs, a=pairs, how=st.sampled_from(("detach", "no_grad")))
-    def off_the_tape(self, a, how):
-        if how == "detach":
-            return self.pair(a[0].detach(), naive.Value(a[1].array, live=False))
-        with mg.no_grad():
-            return self.pair(mg.sin(a[0]), naive.Value(np.sin(a[1].array), live=False))
-
-    @rule(a=pairs, retain=st.booleans(), order=st.sampled_from((1, 1, 2)))
-    def backward(self, a, retain, order):
-        y, v = a
+    @rule(i=st.integers(0, 9), retain=st.sampled_from((True, True, False)), order=st.sampled_from((1, 1, 2)))
+    def backward(self, i, retain, order):
+        y, v = self.pairs[-1 - i % len(self.pairs)]
+        g = cotangent(y.shape)
         if not v.live or naive.units_below(v) & self.freed:
             with pytest.raises(GraphError):
-                y.backward(cotangent(y.shape))
+                y.backward(g)
             return
-        if order == 1:
-            y.backward(cotangent(y.shape), retain_graph=retain)
-        else:
-            if v.paths > 30:
-                return
-            y.backward(cotangent(y.shape), create_graph=True)
-        first = [naive.derivative(v, leaf[1], naive.Value(cotangent(y.shape), live=False)) for leaf in self.leaves]
+        order = order if v.paths <= 30 else 1
+        y.backward(g, retain_graph=retain, create_graph=order == 2)
+        first = [naive.derivative(v, leaf[1], naive.Value(g, live=False)) for leaf in self.leaves]
         self.add_up(first)
         if order == 2:
             self.differentiate_gradients(first)
@@ -103,18 +101,16 @@ class Graphs(RuleBasedStateMachine):
         total.backward()
         for d, _ in expected:
             self.freed |= naive.units_below(d)
-        for leaf in self.leaves:
-            terms = [naive.derivative(d, leaf[1], c) for d, c in expected]
-            for term in terms:
-                if term is not None:
-                    leaf[2] = term.array if leaf[2] is None else leaf[2] + term.array
+        for d, c in expected:
+            self.add_up([naive.derivative(d, leaf[1], c) for leaf in self.leaves], compare=False)
         self.compare()
 
-    def add_up(self, terms):
+    def add_up(self, terms, compare=True):
         for leaf, term in zip(self.leaves, terms):
             if term is not None:
                 leaf[2] = term.array if leaf[2] is None else leaf[2] + term.array
-        self.compare()
+        if compare:
+            self.compare()
 
     def compare(self):
         for x, _, expected in self.leaves:
@@ -135,6 +131,13 @@ def test_a_tensor_used_twice_waits_for_both_cotangents():
     c = b + b
     c.backward()
     assert a.grad.item() == 4
+
+
+def test_results_of_one_operation_collect_the_cotangents_of_all_their_uses():
+    x = mg.tensor([2.0, 3.0], requires_grad=True)
+    a, b = mg.unstack(x)
+    (a * b + a * a + b).backward()
+    assert x.grad.tolist() == [7, 3]
 
 
 def test_toposort_puts_everything_once_and_behind_all_its_users():

@@ -1,33 +1,18 @@
-"""The language model as a library: its text, its figures, its samples, its files, its training loop."""
+"""The language model as a library: its figures, its samples, its files."""
 
-import json
 import math
 import pickle
 from dataclasses import replace
 
 import numpy as np
 import pytest
+from lm_cases import SMALL, TEXT, make
 
 import minigrad as mg
 from minigrad import nn
 from minigrad.errors import UserError
-from minigrad.models import CharVocabulary, LanguageConfig, LanguageModel, Recipe, Trainer
+from minigrad.models import LanguageConfig, LanguageModel
 from minigrad.models.language_model import draw
-from minigrad.models.text import Text, Windows, columns, default_text, read_text
-
-TEXT = "the cat sat on the mat, and the dog saw the cat.\n" * 20
-SMALL = LanguageConfig(hidden=12, embedding=6)
-RECIPE = Recipe(batch=3, window=7, steps=6)
-
-
-def make(config=SMALL, text=TEXT, seed=0):
-    return LanguageModel(config, CharVocabulary.of(text), generator=seed)
-
-
-def make_trainer(recipe=RECIPE, config=SMALL):
-    model = make(config, seed=recipe.seed)
-    batches = Windows(model.vocabulary.encode(TEXT), recipe.batch, recipe.window, recipe.reset)
-    return Trainer(model, batches, model.initial_state(recipe.batch), recipe)
 
 
 def log_probabilities(model, text):
@@ -37,65 +22,6 @@ def log_probabilities(model, text):
     logits -= logits.max(-1, keepdims=True)
     logp = logits - np.log(np.exp(logits).sum(-1, keepdims=True))
     return logp[np.arange(len(text)), ids[1:]]
-
-
-# ------------------------------------------------------------------------------------------------ text
-
-
-def test_a_vocabulary_is_a_bijection_and_survives_json():
-    v = CharVocabulary.of("naïve 東京 🎈\n")
-    assert v.decode(v.encode("🎈 東京")) == "🎈 東京"
-    again = CharVocabulary.from_json("here", json.loads(json.dumps(v.to_json())))
-    assert again.symbols == v.symbols
-    assert v.symbols[v.start] == "\n"
-
-
-@pytest.mark.parametrize(
-    ("text", "named"), [("abXc", "'X' (U+0058) at position 2"), ("\udc80", "U+DC80"), ("ab€", "'€'")]
-)
-def test_an_unknown_character_is_named(text, named):
-    with pytest.raises(UserError, match=r"expected one of the 3 characters") as error:
-        CharVocabulary.of("abc").encode(text)
-    assert named in str(error.value)
-
-
-def test_windows_cover_each_stream_in_order():
-    ids = np.arange(3 * 10 + 5)
-    windows = Windows(ids, batch=3, window=4, reset=0)
-    assert windows.per_epoch == 2
-    seen = [windows(step) for step in range(5)]
-    assert [fresh.tolist() for _, fresh in seen] == [[k % 2 == 0] * 3 for k in range(5)]
-    for (inputs, targets), _ in seen:
-        np.testing.assert_array_equal(targets, inputs + 1)
-    np.testing.assert_array_equal(np.concatenate([seen[0][0][0], seen[1][0][0]])[:, 1], np.arange(11, 19))
-    inputs, targets = columns(ids, 1)
-    assert inputs.shape == targets.shape == (34, 1)
-
-
-def test_streams_begin_anew_by_turns():
-    windows = Windows(np.arange(4 * 40 + 1), batch=4, window=4, reset=5)
-    fresh = np.array([windows(step)[1] for step in range(20)])  # (steps, B): two epochs of ten
-    assert fresh[0].all() and fresh[10].all() and not fresh[1:10].all(-1).any()
-    for b in range(4):
-        assert np.diff(np.flatnonzero(fresh[1:10, b])).tolist() in ([], [5])
-    model = make()
-    state = tuple(mg.tensor(np.ones((1, 4, 12), np.float32)) for _ in "hc")
-    h, c = model.reset(state, fresh[1])
-    np.testing.assert_array_equal(h.numpy()[0, :, 0], ~fresh[1])
-    np.testing.assert_array_equal(h.numpy(), c.numpy())
-
-
-def test_line_ends_and_byte_order_marks_are_read_away(tmp_path):
-    path = tmp_path / "windows.txt"
-    path.write_bytes("\ufeffone\r\ntwo\r".encode())
-    assert read_text(path) == Text("windows.txt", "one\ntwo\n")
-
-
-def test_the_default_text_is_english_and_the_same_every_time():
-    text = default_text()
-    assert text == default_text() and len(text.content) > 300_000 and " the " in text.content
-    train, held_out = text.parts()
-    assert train + held_out == text.content and 0.09 < len(held_out) / len(text.content) < 0.11
 
 
 # ------------------------------------------------------------------------------------------------ the model
@@ -313,108 +239,3 @@ def test_a_foreign_file_is_a_clear_error(tmp_path, name):
     FOREIGN[name](path)
     with pytest.raises(UserError, match=r"m\.safetensors"):
         LanguageModel.load(path)
-
-
-# ------------------------------------------------------------------------------------------------ training
-
-
-@pytest.mark.parametrize("cell", ["lstm", "gru", "rnn"])
-def test_training_learns_and_repeats(cell):
-    recipe, config = replace(RECIPE, steps=150, warmup=10, lr=0.02), replace(SMALL, cell=cell)
-    a, b = make_trainer(recipe, config), make_trainer(recipe, config)
-    losses = [step.loss for step in a]
-    assert losses[0] > 2.5 and np.mean(losses[-10:]) < 1.2
-    assert losses == [step.loss for step in b]
-    assert len(losses) == 150 and a.progress == 1.0 and list(a) == []
-
-
-def test_a_training_cut_anywhere_goes_on_identically():
-    config = replace(SMALL, layers=2, dropout=0.3)
-    recipe = replace(RECIPE, steps=9)
-    whole = make_trainer(recipe, config)
-    list(whole)
-    for cut in (1, 4, 8):
-        first = make_trainer(recipe, config)
-        steps = iter(first)
-        for _ in range(cut):
-            next(steps)
-        arrays, facts = first.state()
-        second = make_trainer(replace(recipe, seed=99), config)
-        second.recipe = recipe
-        second.model.load_state_dict(first.model.state_dict())
-        second.restore("here", arrays, json.loads(json.dumps(facts)))
-        assert [step.number for step in second] == list(range(cut + 1, 10))
-        for name, p in whole.model.state_dict().items():
-            np.testing.assert_array_equal(second.model.state_dict()[name], p, err_msg=f"{name}, cut at {cut}")
-
-
-def test_the_rate_warms_up_and_decays():
-    rates = [step.rate for step in make_trainer(replace(RECIPE, steps=40, warmup=10, lr=0.01))]
-    assert rates[0] == pytest.approx(0.001, rel=1e-3) and rates.index(max(rates)) == 9
-    assert rates[9:] == sorted(rates[9:], reverse=True) and rates[-1] < 1e-4
-
-
-def test_a_budget_of_time_is_kept():
-    trainer = make_trainer(replace(RECIPE, steps=None, minutes=0.3 / 60))
-    list(trainer)
-    assert 0.3 <= trainer.seconds < 3.0
-    assert trainer.state()[1]["seconds"] >= 0.3
-
-
-def test_an_epoch_is_one_pass():
-    trainer = make_trainer(replace(RECIPE, steps=None, epochs=2))
-    assert len(list(trainer)) == 2 * trainer.batches.per_epoch
-
-
-@pytest.mark.parametrize(
-    "values",
-    [
-        {"lr": 0.0}, {"lr": math.nan}, {"lr": math.inf}, {"lr": -1.0}, {"batch": 0}, {"window": -1}, {"clip": 0.0},
-        {"seed": -1}, {"steps": 0}, {"steps": None}, {"epochs": 3}, {"minutes": 1.0}, {"steps": 1.5}, {"warmup": -1},
-        {"steps": None, "minutes": math.nan}, {"steps": None, "minutes": 0.0}, {"steps": None, "epochs": 0},
-    ],
-)  # fmt: skip
-def test_nonsense_recipes_are_refused(values):
-    with pytest.raises(UserError, match=r"\[(budget|" + "|".join(values) + r")\] got"):
-        replace(RECIPE, **values)
-
-
-BROKEN = {
-    "step negative": lambda a, f: f.update(step=-1),
-    "step text": lambda a, f: f.update(step="3"),
-    "seconds NaN": lambda a, f: f.update(seconds=math.nan),
-    "generator gone": lambda a, f: f.update(generator=None),
-    "generator another": lambda a, f: f.update(generator={"bit_generator": "MT19937"}),
-    "generator huge": lambda a, f: f["generator"]["state"].update(state=2**200),
-    "carry gone": lambda a, f: a.pop("carry.0"),
-    "carry of another shape": lambda a, f: a.update({"carry.1": np.zeros((1, 2, 3), np.float32)}),
-    "optimizer without steps": lambda a, f: a.pop("optimizer.steps"),
-    "optimizer of many steps": lambda a, f: a.update({"optimizer.steps": np.zeros(3)}),
-    "optimizer of another shape": lambda a, f: a.update({k: np.zeros(7, np.float32) for k in a if ".0.1" in k}),
-}
-
-
-@pytest.mark.parametrize("name", BROKEN)
-def test_a_broken_state_of_training_is_a_clear_error(name):
-    trainer = make_trainer()
-    next(iter(trainer))
-    arrays, facts = trainer.state()
-    facts = json.loads(json.dumps(facts))
-    BROKEN[name](arrays, facts)
-    with pytest.raises(UserError, match="damaged state of training"):
-        make_trainer().restore("here", arrays, facts)
-
-
-def test_training_stops_where_numbers_end():
-    trainer = make_trainer(replace(RECIPE, lr=1e38, warmup=0))
-    with pytest.raises(UserError, match="smaller --lr"):
-        list(trainer)
-
-
-def test_models_of_nothing_are_refused():
-    with pytest.raises(UserError, match="two different"):
-        make(text="aaaa")
-    with pytest.raises(UserError, match=r"\[tied\]"):
-        LanguageConfig(hidden=8, embedding=4, tied=True)
-    with pytest.raises(UserError, match="longer text"):
-        Windows(np.arange(100), 10, 10, 0)

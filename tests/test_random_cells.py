@@ -7,11 +7,12 @@ from hypothesis import strategies as st
 import minigrad as mg
 from minigrad.compiler.fused import kernel_of
 from minigrad.engine.tree import leaves
-from tests.cells import norm
+from cells import norm
 
 UNARY = {
-    "tanh": mg.tanh, "sigmoid": mg.sigmoid, "softplus": mg.softplus, "gelu": mg.gelu, "neg": mg.neg, "half": lambda v: v * 0.5,
-    "bounded exp": lambda v: mg.exp(mg.tanh(v)), "softmax": lambda v: mg.softmax(v, -1), "normalise": lambda v: norm(v, 1.0),
+    "tanh": mg.tanh, "sigmoid": mg.sigmoid, "softplus": mg.softplus, "gelu": mg.gelu, "neg": mg.neg,
+    "half": lambda v: v * 0.5, "bounded exp": lambda v: mg.exp(mg.tanh(v)), "softmax": lambda v: mg.softmax(v, -1),
+    "normalise": lambda v: norm(v, 1.0),
     "share of sum": lambda v: v / (1.0 + (v * v).sum(-1, keepdims=True)), "log": lambda v: mg.log(1.0 + v * v),
 }  # fmt: skip
 BINARY = {"add": mg.add, "sub": mg.sub, "mul": mg.mul, "max": mg.maximum}
@@ -25,7 +26,9 @@ def programs(draw):
     for n in range(2, 2 + draw(st.integers(1, 6))):
         kind = draw(st.sampled_from(["unary", "binary", "product", "vector", "cut", "join"]))
         name = draw(st.sampled_from(sorted(UNARY if kind == "unary" else BINARY)))
-        steps.append((kind, name, draw(st.integers(0, n - 1)), draw(st.integers(0, n - 1)), draw(st.sampled_from(WIDTHS))))
+        steps.append(
+            (kind, name, draw(st.integers(0, n - 1)), draw(st.integers(0, n - 1)), draw(st.sampled_from(WIDTHS)))
+        )
     return steps, draw(st.integers(0, len(steps) + 1))
 
 
@@ -76,9 +79,13 @@ def results(cell, params, x, h, lengths, compiled):
         t.grad = None
     ys, final = mg.scan(cell, params, x, h, lengths=lengths, compiled=compiled)
     rng = np.random.default_rng(0)
-    loss = sum(((y * mg.Tensor(rng.standard_normal(y.shape))).sum() for y in (ys, final)), mg.tensor(0.0, dtype="float64"))
+    loss = sum(
+        ((y * mg.Tensor(rng.standard_normal(y.shape))).sum() for y in (ys, final)), mg.tensor(0.0, dtype="float64")
+    )
     loss.backward()
-    return [np.asarray(y) for y in leaves(ys) + leaves(final)] + [np.zeros(t.shape) if t.grad is None else t.grad.numpy() for t in inputs]
+    return [np.asarray(y) for y in leaves(ys) + leaves(final)] + [
+        np.zeros(t.shape) if t.grad is None else t.grad.numpy() for t in inputs
+    ]
 
 
 @settings(max_examples=max(4, settings.default.max_examples // 5))
@@ -90,5 +97,7 @@ def test_random_cell_compiled_equals_definition(program, seed):
     x, h = mg.Tensor(rng.standard_normal((T, B, inputs)), True), mg.Tensor(rng.standard_normal((B, hidden)), True)
     assert not isinstance(kernel_of(cell, params, x, h), str)
     lengths = rng.integers(0, T + 1, B)
-    for a, b in zip(results(cell, params, x, h, lengths, True), results(cell, params, x, h, lengths, False), strict=True):
+    for a, b in zip(
+        results(cell, params, x, h, lengths, True), results(cell, params, x, h, lengths, False), strict=True
+    ):
         np.testing.assert_allclose(a, b, rtol=1e-7, atol=1e-9)

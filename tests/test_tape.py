@@ -207,3 +207,12 @@ def test_transforms_leave_no_cycle_behind(name, without_collector):
         gc.set_debug(0)
         gc.garbage.clear()
     assert kept == []
+
+
+def test_backward_after_an_optimiser_step_is_an_error():
+    w, x = mg.tensor([2.0], requires_grad=True), mg.tensor([3.0], requires_grad=True)
+    y = (w * x).sum()
+    w.grad = mg.tensor([1.0])
+    mg.optim.SGD([w], 1.0).step()
+    with pytest.raises(mg.errors.GraphError, match="replaced after the forward pass"):
+        y.backward()

@@ -114,11 +114,10 @@ def _loop(name: str, plan: Plan, work: Pass, backward: bool) -> tuple[Loop, dict
         rows = RowFunction(f"{name}_rows{len(units)}", event, place, slots)
         functions |= rows.functions
         units.append(rows.text())
-        for p in rows.buffers.values():
-            use(p)
         arrays = []
-        for p in rows.buffers.values():
-            arrays.append(f"array({_address(Place(p.buffer), 'b', column)}, w_{p.buffer.name})")
+        for p in rows.arrays.values():
+            use(p)
+            arrays.append(f"array({_address(p, 'b', column)}, w_{p.buffer.name})")
         lines.append("        for b in range(first, first + m):")
         lines.append(f"            {rows.name}({', '.join([*arrays, *rows.sizes, 'k'])})")
     names = ["gemm", "steps", "batch", "offsets", "shares", "constants"]

@@ -16,34 +16,69 @@ from minigrad.compiler.trace import CannotCompile, trace
 from minigrad.engine import Operation, Tensor, apply, is_recording
 from minigrad.engine.backward import pull_back
 from minigrad.engine.tensor import FLOATS
-from minigrad.engine.tree import leaves, rebuild
+from minigrad.engine.tree import leaves, rebuild, structure
 from minigrad.errors import MinigradError
 
 _KNOWN: weakref.WeakKeyDictionary[Callable, dict[Any, CellKernel | str]] = weakref.WeakKeyDictionary()
 
 
-def _captured(cell: Callable) -> tuple:
-    """Numbers that a function takes from outside, by which its kernel differs."""
-    code = getattr(cell, "__code__", None)
-    if code is None:
-        return ()
-    inside = [c.cell_contents for c in cell.__closure__ or ()]
-    outside = [cell.__globals__.get(name) for name in code.co_names]
-    plain = [v if isinstance(v, (int, float, str, bool, type(None))) else id(v) for v in [*inside, *(cell.__defaults__ or ())]]
-    return tuple(plain + [v for v in outside if isinstance(v, (int, float, str, bool))])
+class _Changing(Exception):
+    """A cell looks at something outside of it that may be another the next time."""
 
 
-def _skeleton(tree: Any) -> str:
-    return repr(rebuild(tree, ["*"] * len(leaves(tree))))
+def _outside(function: types.FunctionType) -> tuple:
+    """All that a function and its helpers take from outside: numbers and texts. What else there is, raises _Changing;
+    modules and functions of this package do not change."""
+    found: list[Any] = []
+    seen: set[int] = set()
+    functions = [function]
+    while functions:
+        f = functions.pop()
+        seen.add(id(f))
+        codes, names = [f.__code__], set()
+        while codes:
+            code = codes.pop()
+            names.update(code.co_names)
+            codes += [c for c in code.co_consts if isinstance(c, types.CodeType)]
+        values = [c.cell_contents for c in f.__closure__ or ()] + [*(f.__defaults__ or ()), *(f.__kwdefaults__ or {}).values()]
+        for value in values + [f.__globals__[name] for name in sorted(names) if name in f.__globals__]:
+            home = getattr(value, "__module__", None) or getattr(value, "__name__", "")
+            if isinstance(value, (int, float, str, type(None))):
+                found.append(value)
+            elif isinstance(value, (types.ModuleType, types.FunctionType)) and home.split(".")[0] in ("minigrad", "math"):
+                continue
+            elif isinstance(value, types.FunctionType):
+                if id(value) not in seen:
+                    functions.append(value)
+            else:
+                raise _Changing
+    return tuple(found)
 
 
 def kernel_of(cell: Callable, params: Any, xs: Any, state: Any) -> CellKernel | str:
     """The compiled cell for leaves of such shapes, or the reason why there is none."""
-    tensors = [*leaves(xs), *leaves(state), *leaves(params)]
     if not isinstance(cell, types.FunctionType):
         return "the cell is no plain function"
-    if not all(isinstance(t, Tensor) for t in tensors):
+    x_leaves, s_leaves, p_leaves = leaves(xs), leaves(state), leaves(params)
+    try:
+        inputs = tuple([t.data.shape[2:] for t in x_leaves]), tuple([t.data.shape[1:] for t in s_leaves])
+        parameters = tuple([t.data.shape for t in p_leaves])
+        kinds = frozenset([(type(t.data), t.data.dtype) for group in (x_leaves, s_leaves, p_leaves) for t in group])
+    except AttributeError:
         return "a leaf of params, xs or state is no tensor"
+    try:
+        key = (kinds, inputs, parameters, structure(xs), structure(state), structure(params), _outside(cell))
+    except _Changing:
+        return _compile(cell, params, xs, state)
+    known = _KNOWN.setdefault(cell, {})
+    found = known.get(key)
+    if found is None:
+        found = known[key] = _compile(cell, params, xs, state)
+    return found
+
+
+def _compile(cell: Callable, params: Any, xs: Any, state: Any) -> CellKernel | str:
+    tensors = [*leaves(xs), *leaves(state), *leaves(params)]
     dtypes = {t.dtype for t in tensors}
     if len(dtypes) != 1 or not dtypes <= set(FLOATS):
         return f"dtypes {', '.join(sorted(map(str, dtypes)))}, not one of float32 and float64"
@@ -54,15 +89,6 @@ def kernel_of(cell: Callable, params: Any, xs: Any, state: Any) -> CellKernel | 
     if any(t.shape[-1] == 0 for t in tensors if t.ndim):
         return "a width of 0"
     dtype = dtypes.pop()
-    shapes = tuple(t.shape[2:] for t in leaves(xs)), tuple(t.shape[1:] for t in leaves(state)), tuple(t.shape for t in leaves(params))
-    key = (dtype, shapes, _skeleton(xs), _skeleton(state), _skeleton(params), _captured(cell))
-    known = _KNOWN.setdefault(cell, {})
-    if key not in known:
-        known[key] = _compile(cell, params, xs, state, dtype)
-    return known[key]
-
-
-def _compile(cell: Callable, params: Any, xs: Any, state: Any, dtype: np.dtype) -> CellKernel | str:
     widths, states = [t.shape[2] for t in leaves(xs)], [t.shape[1] for t in leaves(state)]
     try:
         graph = trace(cell, params, widths, states, xs, state, dtype)

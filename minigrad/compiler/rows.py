@@ -41,7 +41,8 @@ class RowFunction:
     def __init__(self, name: str, stores: list[Store], place: Callable[[Value], Place | None], slots: Slots):
         self.name, self.place, self.slots = name, place, slots
         self.lines: list[str] = []
-        self.buffers: dict[str, Place] = {}  # arguments
+        self.arrays: dict[str, Place] = {}  # arguments
+        self._names: dict[tuple, str] = {}
         self.sizes: dict[str, None] = {}
         self.functions: dict[str, Callable] = {}
         self._single: dict[int, str] = {}  # names of single numbers
@@ -92,8 +93,7 @@ class RowFunction:
     def _write_single(self, stores: list[Store]) -> None:
         for t in stores:
             value = self._number(t.value)
-            target = f"{self._buffer(t.place)}[{self._column(t.place)}]"
-            self.lines.append(f"    {target} {'+=' if t.add else '='} {value}")
+            self.lines.append(f"    {self._array(t.place)}[0] {'+=' if t.add else '='} {value}")
 
     def _number(self, v: Value) -> str:
         """A constant, a sum over the row, or what is computed of such: one number."""
@@ -103,7 +103,7 @@ class RowFunction:
             return self._single[v.number]
         place = self.place(v)
         if place is not None:
-            text = f"{self._buffer(place)}[{self._column(place)}]"
+            text = f"{self._array(place)}[0]"
         elif v.kind == "spread":
             return self._number(v.inputs[0])
         else:
@@ -130,7 +130,7 @@ class RowFunction:
             place = self.place(v) or self._stored.get(v.number)
             if place is None and v.kind == "spread":
                 return self._number(v.inputs[0])
-            text = self._element(place) if place is not None else self._call(v, [value(i) for i in v.inputs])
+            text = f"{self._array(place)}[j]" if place is not None else self._call(v, [value(i) for i in v.inputs])
             name = names[v.number] = f"v{v.number}"
             body.append(f"        {name} = {text}")
             return name
@@ -143,34 +143,31 @@ class RowFunction:
         ends = []
         for t in stores:
             text = value(t.value)
-            ends.append(f"        {self._element(t.place)} {'+=' if t.add else '='} {text}")
+            ends.append(f"        {self._array(t.place)}[j] {'+=' if t.add else '='} {text}")
         for t in stores:
             if not t.add:
                 self._stored.setdefault(t.value.number, t.place)
         size = self._size(("width", self.name, width), width)
         self.lines += [f"    for j in range({size}):", *body, *ends]
 
-    def _element(self, place: Place) -> str:
-        column = self._column(place)
-        return f"{self._buffer(place)}[j]" if column == "0" else f"{self._buffer(place)}[{column} + j]"
-
     # ------------------------------------------------------------------ names
 
-    def _buffer(self, place: Place) -> str:
-        self.buffers[place.buffer.name] = place
-        return place.buffer.name
+    def _array(self, place: Place) -> str:
+        """The argument for a place. Parts of one buffer are arguments of their own: then it is plain that they do not
+        overlap, and the loop vectorises."""
+        key = (place.buffer.name, place.column)
+        if key not in self._names:
+            parts = sum(name == place.buffer.name for name, column in self._names if column)
+            name = f"{place.buffer.name}_{parts + 1}" if place.column else place.buffer.name
+            self._names[key] = name
+            self.arrays[name] = place
+        return self._names[key]
 
     def _size(self, key: tuple, value: int) -> str:
         name = self.slots.size(key, value)
         self.sizes[name] = None
         return name
 
-    def _column(self, place: Place) -> str:
-        if place.column == 0:
-            return "0"
-        key = ("column", place.part.number) if place.part is not None else ("start", place.buffer.name, place.start)
-        return self._size(key, place.column)
-
     def text(self) -> str:
-        arguments = ", ".join([*self.buffers, *self.sizes, "k"])
+        arguments = ", ".join([*self.arrays, *self.sizes, "k"])
         return "\n".join(["@unit", f"def {self.name}({arguments}):", *(self.lines or ["    pass"])]) + "\n"

@@ -89,7 +89,10 @@ def trace(cell: Callable, params: Any, widths: list[int], states: list[int], xs:
     noted: list[Step] = []
     try:
         with enable_grad(), observe(lambda *step: noted.append(step)):
-            new, y = cell(rebuild(params, p_leaves), rebuild(xs, x_leaves), rebuild(state, s_leaves))
+            result = cell(rebuild(params, p_leaves), rebuild(xs, x_leaves), rebuild(state, s_leaves))
+            if not isinstance(result, tuple) or len(result) != 2:
+                raise CannotCompile("the cell returns no pair (state, y_t)")
+            new, y = result
             outputs = leaves(new) + leaves(y)
             if len(leaves(new)) != len(s_leaves) or any(a.shape != b.shape for a, b in zip(leaves(new), s_leaves)):
                 raise CannotCompile("the state changes its structure or shape")
@@ -111,8 +114,8 @@ def trace(cell: Callable, params: Any, widths: list[int], states: list[int], xs:
         reader.read(*step)
     count = len(s_leaves)
     rows = [reader.row(v) for v in outputs]
-    result = CellGraph(reader.graph, rows[:count], rows[count:], forward_size=len(reader.graph.values))
-    result.state_tree, result.y_tree = (rebuild(t, "*" * len(leaves(t))) for t in (new, y))
+    graph = CellGraph(reader.graph, rows[:count], rows[count:], forward_size=len(reader.graph.values))
+    graph.state_tree, graph.y_tree = (rebuild(t, "*" * len(leaves(t))) for t in (new, y))
     for i, g in enumerate(gs):
         kind, at = ("gs", i) if i < count else ("gy", i - count)
         reader.know(g, reader.graph.make(kind, (), at, g.shape[1]))
@@ -120,11 +123,11 @@ def trace(cell: Callable, params: Any, widths: list[int], states: list[int], xs:
         reader.read(*step)
     for i, (t, g) in enumerate(zip(inputs, found)):
         if i >= len(inputs) - len(p_leaves):
-            result.d_params.append(None if g is None else reader.gradient(g))
+            graph.d_params.append(None if g is None else reader.gradient(g))
         else:
             row = reader.graph.spread(reader.graph.constant(0), t.shape[1]) if g is None else reader.row(g)
-            (result.d_xs if i < len(x_leaves) else result.d_states).append(row)
-    return result
+            (graph.d_xs if i < len(x_leaves) else graph.d_states).append(row)
+    return graph
 
 
 class _Reader:

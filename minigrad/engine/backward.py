@@ -104,6 +104,10 @@ def _accumulate(cotangents: dict[Key, Any], x: Tensor, g: Tensor) -> None:
 def _pull(node: Node, g: Any, cotangents: dict[Key, Any], useful: set[Key] | None, check: bool) -> None:
     """Run a node's rules and hand the results to its inputs."""
     inputs, rules, attrs = _inputs(node), node.op.vjp, node.attrs
+    for x, array in zip(inputs, node.arrays):
+        if x.data is not array:
+            got = f"an input of '{node.op.name}' whose data was replaced after the forward pass"
+            raise GraphError(describe("backward", got, "the data of then", "call backward before optimizer.step()"))
     y = node.result()
     g = tuple(g) if type(g) is list else g
     together = None if type(rules) is tuple else rules(g, y, *inputs, **attrs)  # type: ignore[misc, operator]
@@ -147,7 +151,7 @@ def backward(y: Tensor, g: Any = None, *, retain_graph: bool = False, create_gra
     if not retain_graph:
         for node in visited:
             node.inputs = node.out = None
-            node.attrs = {}
+            node.arrays, node.attrs = [], {}
 
 
 def seed(y: Tensor, g: Any = None) -> Tensor:

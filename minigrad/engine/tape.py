@@ -46,12 +46,13 @@ class Node:
     """One use of an operation. ``inputs`` and ``out`` are dropped when the graph is freed; ``where``, the line
     that called it, is set in anomaly mode only."""
 
-    __slots__ = ("op", "inputs", "attrs", "out", "serial", "where", "__weakref__")
+    __slots__ = ("op", "inputs", "arrays", "attrs", "out", "serial", "where", "__weakref__")
     where: str
 
-    def __init__(self, op: Operation, inputs: tuple[Tensor, ...], attrs: dict[str, Any], out: Any):
+    def __init__(self, op: Operation, inputs: tuple[Tensor, ...], arrays: list[Any], attrs: dict[str, Any], out: Any):
         self.op = op
         self.inputs: tuple[Tensor, ...] | None = inputs
+        self.arrays = arrays  # what the inputs held: an optimiser may give a leaf new data
         self.attrs = attrs
         self.out = out  # arrays, not tensors: a tensor would point back here and keep the buffer alive
         self.serial = next_serial()
@@ -147,7 +148,7 @@ def apply(op: Operation, inputs: tuple[Tensor, ...], attrs: dict[str, Any] | Non
     if recording and op.vjp is not None:
         for x in inputs:
             if x.requires_grad:
-                node = Node(op, inputs, attrs, out)
+                node = Node(op, inputs, arrays, attrs, out)
                 break
     if check:
         where = anomaly.caller()

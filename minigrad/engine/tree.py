@@ -53,6 +53,21 @@ def _rebuild(tree: Any, values: Iterator[Any]) -> Any:
     return type(tree)(new)
 
 
+def structure(tree: Any) -> Any:
+    """The containers without their leaves, as something that can be compared and hashed.
+
+    >>> structure((1, [2])) == structure((3, [4])) != structure((1, (2,)))
+    True
+    """
+    if isinstance(tree, dict):
+        return "dict", tuple((k, structure(tree[k])) for k in sorted(tree))
+    if isinstance(tree, SimpleNamespace):
+        return "namespace", tuple((k, structure(v)) for k, v in sorted(vars(tree).items()))
+    if isinstance(tree, (tuple, list)):
+        return type(tree), tuple([structure(part) for part in tree])
+    return tree is None
+
+
 def tree_map(f: Callable[..., Any], tree: Any, *others: Any) -> Any:
     """f of corresponding leaves, in the containers of the first.
 

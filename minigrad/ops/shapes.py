@@ -204,7 +204,8 @@ def stack(xs: Sequence[Any], axis: int = 0) -> Tensor:
         got = " and ".join(str(x.shape) for x in tensors) or "no tensor"
         raise ShapeError(describe("stack", got, "one at least, of equal shapes"))
     _check_one_dtype("stack", tensors)
-    return concat([expand_dims(x, axis) for x in tensors], normalise_axis("stack", axis, tensors[0].ndim + 1))
+    apart = [expand_dims(x, axis) for x in tensors]
+    return apart[0] if len(apart) == 1 else concat(apart, normalise_axis("stack", axis, tensors[0].ndim + 1))
 
 
 def zeros_like(x: Tensor) -> Tensor:

@@ -29,7 +29,8 @@ def main() -> None:
         out = subprocess.run([sys.executable, "-c", PROGRAM], check=True, capture_output=True, text=True,
                              env={**os.environ, "MINIGRAD_KEEP_MEMORY": keep}).stdout  # fmt: skip
         results[keep] = tuple(map(float, out.split()))
-        print(f"MINIGRAD_KEEP_MEMORY={keep}: {results[keep][0]:7.0f} page faults and {results[keep][1] * 1e3:.2f} ms a step")
+        faults, seconds = results[keep]
+        print(f"MINIGRAD_KEEP_MEMORY={keep}: {faults:7.0f} page faults and {seconds * 1e3:.2f} ms a step")
     print(f"{'time without / with':38} {results['0'][1] / results['1'][1]:.2f}x")
 
 

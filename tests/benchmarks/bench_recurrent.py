@@ -23,7 +23,11 @@ from tests.benchmarks.harness import optional
 
 CASES = [(50, 1, 100, 100, 1), (20, 16, 32, 32, 1), (50, 32, 100, 100, 1), (50, 50, 65, 128, 2), (100, 64, 256, 256, 1),
          (35, 20, 200, 200, 2), (35, 20, 650, 650, 2), (25, 64, 1024, 1024, 1)]  # T, B, I, H, layers  # fmt: skip
-KEEP = {"MALLOC_MMAP_THRESHOLD_": str(2**31 - 1), "MALLOC_TRIM_THRESHOLD_": str(2**31 - 1), "MALLOC_TOP_PAD_": str(2**26)}
+KEEP = {
+    "MALLOC_MMAP_THRESHOLD_": str(2**31 - 1),
+    "MALLOC_TRIM_THRESHOLD_": str(2**31 - 1),
+    "MALLOC_TOP_PAD_": str(2**26),
+}
 SECONDS = 1.2
 
 
@@ -32,8 +36,8 @@ class Torch:
 
     def __init__(self, **environment: str):
         worker = str(Path(__file__).with_name("torch_worker.py"))
-        self.process = subprocess.Popen([sys.executable, worker], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-                                        env={**os.environ, **environment})  # fmt: skip
+        self.process = subprocess.Popen([sys.executable, worker], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                                        text=True, env={**os.environ, **environment})  # fmt: skip
 
     def ask(self, **request: Any) -> Any:
         assert self.process.stdin is not None and self.process.stdout is not None
@@ -51,7 +55,7 @@ class Minigrad:
                 self.step()
                 times.append(time.perf_counter() - start)
             return times
-        T, B, I, H, layers = request["sizes"]  # noqa: E741
+        T, B, I, H, layers = request["sizes"]
         rng = np.random.default_rng(0)
         options = {"reset": "after"} if request["cell"] == "GRU" else {}
         net = getattr(mg.nn, request["cell"])(I, H, layers, generator=0, **options)
@@ -86,7 +90,7 @@ def measure(sides: dict[str, Any], cell: str, sizes: tuple[int, ...], train: boo
 
 def products(cell: str, sizes: tuple[int, ...], train: bool) -> float:
     """Floating-point operations of the products."""
-    T, B, I, H, layers = sizes  # noqa: E741
+    T, B, I, H, layers = sizes
     gates = {"LSTM": 4, "GRU": 3, "RNN": 1}[cell]
     return sum(2 * T * B * gates * H * ((I if k == 0 else H) + H) for k in range(layers)) * (3 if train else 1)
 
@@ -105,9 +109,12 @@ def main() -> None:
                 own = found["minigrad"]
                 for name, t in found.items():
                     ratios[name].append(t / own)
-                line = "  ".join(f"{name} {t * 1e3:.3f} ms = {t / own:.2f}x" for name, t in found.items() if name != "minigrad")
+                line = "  ".join(
+                    f"{name} {t * 1e3:.3f} ms = {t / own:.2f}x" for name, t in found.items() if name != "minigrad"
+                )
                 rate = products(cell, sizes, train) / own * 1e-9
-                title = f"{cell} {'train' if train else 'forward'} T{sizes[0]} B{sizes[1]} I{sizes[2]} H{sizes[3]} x{sizes[4]}"
+                t, b, i, h, layers = sizes
+                title = f"{cell} {'train' if train else 'forward'} T{t} B{b} I{i} H{h} x{layers}"
                 print(f"{title:34} minigrad {own * 1e3:8.3f} ms {rate:4.0f} GFLOP/s   {line}", flush=True)
             for name, r in ratios.items():
                 if name != "minigrad":

@@ -59,7 +59,10 @@ def main() -> None:
     torch, autograd, mygrad = optional("torch"), optional("autograd"), optional("mygrad")
     c = np.full((8, 8), 0.999, np.float32)
     own = mg.tensor(c)
-    chains = {"tanh": {"minigrad": minigrad_chain(mg.tanh)}, "multiply": {"minigrad": minigrad_chain(lambda y: y * own)}}
+    chains = {
+        "tanh": {"minigrad": minigrad_chain(mg.tanh)},
+        "multiply": {"minigrad": minigrad_chain(lambda y: y * own)},
+    }
     if torch:
         torch_c = torch.tensor(c)
         chains["tanh"]["torch"] = torch_chain(torch, torch.tanh)

@@ -11,7 +11,11 @@ T, B, V, D, H = 64, 32, 65, 64, 256
 
 
 def minigrad_step(ids: np.ndarray):
-    embedding, net, head = mg.nn.Embedding(V, D, generator=0), mg.nn.LSTM(D, H, generator=0), mg.nn.Linear(H, V, generator=0)
+    embedding, net, head = (
+        mg.nn.Embedding(V, D, generator=0),
+        mg.nn.LSTM(D, H, generator=0),
+        mg.nn.Linear(H, V, generator=0),
+    )
     parameters = embedding.parameters() + net.parameters() + head.parameters()
     optimizer = mg.optim.Adam(parameters)
 

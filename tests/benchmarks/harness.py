@@ -48,5 +48,7 @@ def interleave(sides: dict[str, Callable[[], object]], seconds: float = 1.5, pau
 def report(title: str, medians: dict[str, float], unit: float = 1e-6, name: str = "us", note: str = "") -> None:
     """One line: minigrad's time, and each other's time divided by it (above 1: minigrad is faster)."""
     own = medians["minigrad"]
-    others = "  ".join(f"{other} {t / unit:.3g} {name} = {t / own:.2f}x" for other, t in medians.items() if other != "minigrad")
+    others = "  ".join(
+        f"{other} {t / unit:.3g} {name} = {t / own:.2f}x" for other, t in medians.items() if other != "minigrad"
+    )
     print(f"{title:38} minigrad {own / unit:8.3g} {name}   {others}   {note}".rstrip(), flush=True)

@@ -11,7 +11,7 @@ import torch
 
 
 def build(cell: str, sizes: list[int], train: bool):
-    T, B, I, H, layers = sizes  # noqa: E741
+    T, B, I, H, layers = sizes
     torch.manual_seed(0)
     net = getattr(torch.nn, cell)(I, H, layers)
     x = torch.randn(T, B, I, requires_grad=train)

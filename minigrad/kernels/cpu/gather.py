@@ -76,4 +76,7 @@ def scatter(g: np.ndarray, index: Any, shape: tuple[int, ...]) -> np.ndarray:
 def is_basic(index: Any) -> bool:
     """True if the index holds only slices, integers, None and Ellipsis: it reads each element once."""
     parts = index if isinstance(index, tuple) else (index,)
-    return all(p is None or p is Ellipsis or (isinstance(p, (slice, int, np.integer)) and not isinstance(p, bool)) for p in parts)
+    return all(
+        p is None or p is Ellipsis or (isinstance(p, (slice, int, np.integer)) and not isinstance(p, bool))
+        for p in parts
+    )

@@ -228,7 +228,8 @@ class Gemm:
         rows, lanes = micro.block_rows(), micro.lanes(name)
         kernels = "\n".join(f'm{m}x{v} = micro_kernel({m}, {v}, "{name}")' for v in (2, 1) for m in range(1, rows + 1))
         text = _TEXT.format(lanes=lanes, width=2 * lanes, rows=rows, size=size, kc=1280 // size, dtype=name,
-                            kernels=kernels, wide=_choose("wide", rows, 2), narrow=_choose("narrow", rows, 1))  # fmt: skip
+                            kernels=kernels, wide=_choose("wide", rows, 2),
+                            narrow=_choose("narrow", rows, 1))  # fmt: skip
         title = f"Matrix product, {name}, vectors of {micro.vector_bits()} bits"
         intrinsics = [micro.address_as_int64, micro.call4, micro.call12, micro.fast_add]
         module = load(f"gemm_{name}", emit(title, text, intrinsics, dtype))

@@ -67,7 +67,7 @@ _KERNELS = {
 
 
 def rows(name: str, x: np.ndarray) -> np.ndarray:
-    """"softmax", "log_softmax" (same shape) or "logsumexp" (last axis of size 1) of each row."""
+    """Each row's "softmax" or "log_softmax" (same shape), or "logsumexp" (last axis of size 1)."""
     n = x.shape[-1]
     out = np.empty((*x.shape[:-1], 1) if name == "logsumexp" else x.shape, x.dtype)
     if out.size:
