@@ -45,6 +45,7 @@ class LanguageConfig(Settings):
             raise UserError(describe("tied", got, "equal sizes", "set --embedding to the size of --hidden"))
 
 
+@nn.loadable
 class LanguageModel(nn.Module):
     """Embedding (V, D), recurrent layers of H units, and a linear layer to V logits.
 

@@ -1,5 +1,6 @@
 """A compiled cell equals its definition: the contract of a fused operation, over many cells."""
 
+import cells
 import numpy as np
 import pytest
 
@@ -7,7 +8,6 @@ import minigrad as mg
 from minigrad.compiler.fused import kernel_of
 from minigrad.engine.tree import leaves, tree_map
 from minigrad.testing import check_grad
-import cells
 
 TOLERANCE = {"float32": 5e-4, "float64": 1e-9}
 SIZES = [(1, 1, 1, 1), (3, 2, 5, 4), (5, 3, 33, 17), (4, 7, 3, 40), (6, 1, 20, 20)]  # T, B, I, H

@@ -173,6 +173,7 @@ CASES = {
         "backward",
         "(3,)",
     ),
+    "a jacobian of a container": (lambda: mg.jacobian(lambda d: d["a"])({"a": F32}), GraphError, "jacobian", "dict in"),
     "an unknown device": (lambda: mg.tensor([1.0], device="abacus"), DeviceError, "device", "'abacus'"),
 }
 

@@ -213,7 +213,7 @@ def _other_program(path):
 def _recursive(path):
     from safetensors.numpy import save_file
 
-    save_file({"weight": np.zeros(3, np.float32)}, path, {"format": "minigrad-1", "meta": "[" * 100_000})
+    save_file({"weight": np.zeros(3, np.float32)}, path, {"minigrad-1": "[" * 100_000})
 
 
 FOREIGN = {

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from strategies import values
 
 import minigrad as mg
 from minigrad.ops import REGISTRY
@@ -15,16 +16,6 @@ def is_shape(a):
     return isinstance(a, tuple) and all(isinstance(n, int) for n in a)
 
 
-def draw(rng, record, i, shape):
-    """A random array in the domain of argument i; away from kinks and ties by at least 0.2."""
-    low, high = record.domain[min(i, len(record.domain) - 1)]
-    if record.smooth:
-        return rng.uniform(low, high, shape)
-    n = int(np.prod(shape))  # distinct values on a grid, different for each argument: no two are equal, none is 0
-    grid = rng.permutation(np.linspace(low, high, max(2 * n, 2)))[:n] + 0.011 * (i + 1)
-    return grid.reshape(shape)
-
-
 def materialise(rng, record, args):
     """The arrays of a case, and a function that puts tensors in their places. The first shape is always an array;
     later tuples of integers are arrays too, unless the operation's own argument is a shape."""
@@ -32,17 +23,17 @@ def materialise(rng, record, args):
     arrays, places = [], []
     for i, a in enumerate(args):
         if is_shape(a) and not (takes_shape and i > 0):
-            arrays.append(draw(rng, record, len(arrays), a))
+            arrays.append(values(rng, record, len(arrays), a))
             places.append(1)
         elif isinstance(a, list) and a and all(is_shape(s) for s in a):
-            arrays += [draw(rng, record, len(arrays), s) for s in a]
+            arrays += [values(rng, record, len(arrays), s) for s in a]
             places.append([1] * len(a))
         else:
             places.append(None)
 
-    def fill(values):
-        values = iter(values)
-        return [next(values) if p == 1 else [next(values) for _ in p] if p else a for a, p in zip(args, places)]
+    def fill(xs):
+        xs = iter(xs)
+        return [next(xs) if p == 1 else [next(xs) for _ in p] if p else a for a, p in zip(args, places)]
 
     return arrays, fill
 

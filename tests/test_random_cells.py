@@ -1,13 +1,13 @@
 """Cells drawn at random from the supported operations: compiled equals definition."""
 
 import numpy as np
+from cells import norm
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import minigrad as mg
 from minigrad.compiler.fused import kernel_of
 from minigrad.engine.tree import leaves
-from cells import norm
 
 UNARY = {
     "tanh": mg.tanh, "sigmoid": mg.sigmoid, "softplus": mg.softplus, "gelu": mg.gelu, "neg": mg.neg,

@@ -18,7 +18,7 @@ from minigrad.compiler.rows import RowFunction, Slots
 from minigrad.kernels.cpu import micro
 from minigrad.kernels.cpu.build import emit, load
 
-_HEAD = '''
+_HEAD = """
 from numba import carray
 from minigrad.kernels.cpu.compile import body, unit
 from minigrad.kernels.cpu.micro import pointer_to
@@ -32,9 +32,9 @@ def array(address, n):
     return carray(pointer(address), (n,))
 
 
-'''
+"""
 
-_LOOP = '''@body
+_LOOP = """@body
 def {name}(table, phase, worker, workers):
     t = carray(address_as_int64(table), ({count},))
 {unpack}
@@ -49,7 +49,7 @@ def {name}(table, phase, worker, workers):
             continue
         before = batch + off[s - 1] if s > 0 else 0
 {work}
-'''
+"""
 
 _ROW = {
     "time": "now + {b}", "before": "before + {b}", "after": "batch + now + {b}", "in": "(s + 1) % 2 * batch + {b}",
@@ -99,10 +99,9 @@ def _loop(name: str, plan: Plan, work: Pass, backward: bool) -> tuple[Loop, dict
             w = f"u{len(weights)}"
             weights.append(event.matrix)
             operand, to = (_address(p, "first", column) for p in (event.operand, event.to))
-            lines.append(
-                f"        call12(gemm, (m, {operand}, w_{event.operand.buffer.name}, 1, {w}_k, {w}, {w}_n, 0, {w}_panels, "
-                f"{to}, w_{event.to.buffer.name}, {int(event.add)}))"
-            )
+            left, right = f"{operand}, w_{event.operand.buffer.name}, 1, {w}_k", f"{w}, {w}_n, 0, {w}_panels"
+            result = f"{to}, w_{event.to.buffer.name}, {int(event.add)}"
+            lines.append(f"        call12(gemm, (m, {left}, {right}, {result}))")
             continue
 
         def place(v: Value, ready: set[int] = ready) -> Place | None:
@@ -129,8 +128,9 @@ def _loop(name: str, plan: Plan, work: Pass, backward: bool) -> tuple[Loop, dict
     unpack = "\n".join(f"    {n} = t[{i}]" for i, n in enumerate(names))
     steps = "range(steps - 1, -1, -1)" if backward else "range(steps)"
     text = "\n\n".join(units) + ("\n\n" if units else "")
-    text += _LOOP.format(name=name, count=len(names), unpack=unpack, constants=max(1, len(slots.constants)), steps=steps,
-                         work="\n".join(lines) or "        pass")  # fmt: skip
+    count, constants = len(names), max(1, len(slots.constants))
+    body = "\n".join(lines) or "        pass"
+    text += _LOOP.format(name=name, count=count, unpack=unpack, constants=constants, steps=steps, work=body)
     return Loop(names, weights, slots, text, list(buffers.values())), functions
 
 
@@ -142,7 +142,9 @@ class CellKernel:
         self.forward, functions = _loop("forward", plan, plan.forward, False)
         self.backward, more = _loop("backward", plan, plan.backward, True)
         head = _HEAD.format(size=dtype.itemsize, dtype=dtype.name)
-        needed: list[Any] = [*(functions | more).values(), micro.address_as_int64, micro.call12, micro.fast_add, micro.fast_max]
+        intrinsics = [micro.address_as_int64, micro.call12, micro.fast_add, micro.fast_max]
+        needed: list[Any] = [*(functions | more).values(), *intrinsics]
         text = head + self.forward.text + "\n\n" + self.backward.text
-        self.source = emit(f"Recurrent cell '{name}', {dtype.name}: all steps forward, all steps backward", text, needed, dtype)
+        title = f"Recurrent cell '{name}', {dtype.name}: all steps forward, all steps backward"
+        self.source = emit(title, text, needed, dtype)
         self.module = load(f"cell_{name}_{dtype.name}", self.source)

@@ -38,7 +38,8 @@ def explain(function: Callable, cell: Callable, params: Any, xs: Any, state: Any
         return f"'{cell.__name__}' runs step by step by its definition: {kernel}"
     graph = kernel.plan.cell
     forward = {f"state{k}": v for k, v in enumerate(graph.states)} | {f"y{j}": v for j, v in enumerate(graph.ys)}
-    backward = {f"d_state{k}": v for k, v in enumerate(graph.d_states)} | {f"d_x{i}": v for i, v in enumerate(graph.d_xs)}
+    backward = {f"d_state{k}": v for k, v in enumerate(graph.d_states)}
+    backward |= {f"d_x{i}": v for i, v in enumerate(graph.d_xs)}
     for i, gradient in enumerate(graph.d_params):
         for n, term in enumerate(gradient.terms if gradient else ()):
             backward[f"d_p{i} term {n}: {f'{term.a}^T times' if term.a else 'sum of'}"] = term.g
@@ -70,5 +71,6 @@ def _plan(plan: Plan) -> str:
         if w.a is None:
             lines.append(f"after the loop: d_p{w.parameter} = sum of {w.g.buffer.name}")
         else:
-            lines.append(f"after the loop: d_p{w.parameter} = {w.a.buffer.name}^T {w.g.buffer.name}{', turned' if w.turned else ''}")
+            turned = ", turned" if w.turned else ""
+            lines.append(f"after the loop: d_p{w.parameter} = {w.a.buffer.name}^T {w.g.buffer.name}{turned}")
     return "\n".join(lines)

@@ -22,6 +22,9 @@ from minigrad.errors import MinigradError
 _KNOWN: weakref.WeakKeyDictionary[Callable, dict[Any, CellKernel | str]] = weakref.WeakKeyDictionary()
 
 
+_FIXED = ("minigrad", "math")  # packages whose modules and functions do not change
+
+
 class _Changing(Exception):
     """A cell looks at something outside of it that may be another the next time."""
 
@@ -40,12 +43,13 @@ def _outside(function: types.FunctionType) -> tuple:
             code = codes.pop()
             names.update(code.co_names)
             codes += [c for c in code.co_consts if isinstance(c, types.CodeType)]
-        values = [c.cell_contents for c in f.__closure__ or ()] + [*(f.__defaults__ or ()), *(f.__kwdefaults__ or {}).values()]
+        values = [c.cell_contents for c in f.__closure__ or ()]
+        values += [*(f.__defaults__ or ()), *(f.__kwdefaults__ or {}).values()]
         for value in values + [f.__globals__[name] for name in sorted(names) if name in f.__globals__]:
             home = getattr(value, "__module__", None) or getattr(value, "__name__", "")
             if isinstance(value, (int, float, str, type(None))):
                 found.append(value)
-            elif isinstance(value, (types.ModuleType, types.FunctionType)) and home.split(".")[0] in ("minigrad", "math"):
+            elif isinstance(value, (types.ModuleType, types.FunctionType)) and home.split(".")[0] in _FIXED:
                 continue
             elif isinstance(value, types.FunctionType):
                 if id(value) not in seen:

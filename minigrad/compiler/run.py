@@ -16,6 +16,7 @@ from minigrad.compiler.plan import Place
 from minigrad.kernels.cpu import gemm, parallel
 
 Array = np.ndarray
+Some = list[Array | None]
 _SERIAL = 300_000  # multiply-adds of a pass below which one thread is faster
 
 
@@ -78,8 +79,8 @@ class Layout:
 class Run:
     """One forward pass, and what the backward pass needs of it."""
 
-    def __init__(self, kernel: CellKernel, xs: list[Array], states: list[Array], params: list[Array], lengths: Array | None,
-                 reverse: bool):  # fmt: skip
+    def __init__(self, kernel: CellKernel, xs: list[Array], states: list[Array], params: list[Array],
+                 lengths: Array | None, reverse: bool):  # fmt: skip
         self.kernel, self.plan, self.dtype = kernel, kernel.plan, kernel.dtype
         self.params = params
         self.layout = Layout(*xs[0].shape[:2], lengths, reverse)
@@ -112,7 +113,7 @@ class Run:
         last = slice(layout.rows, None) if layout.order is None else layout.last
         return ys, [layout.unsort(s[last]) for s in states]
 
-    def backward(self, gys: list[Array | None], gstates: list[Array | None]) -> tuple[list[Array], list[Array], list[Array | None]]:
+    def backward(self, gys: Some, gstates: Some) -> tuple[list[Array], list[Array], Some]:
         """Cotangents of xs, initial states and parameters from those of ys and final states."""
         of_forward = dict(self.memory)
         try:
@@ -120,7 +121,7 @@ class Run:
         finally:
             self.memory = of_forward
 
-    def _backward(self, gys: list[Array | None], gstates: list[Array | None]) -> tuple[list[Array], list[Array], list[Array | None]]:
+    def _backward(self, gys: Some, gstates: Some) -> tuple[list[Array], list[Array], Some]:
         plan, layout, batch = self.plan, self.layout, self.layout.batch
         for j, g in enumerate(gys):
             width = plan.cell.ys[j].width
@@ -139,7 +140,8 @@ class Run:
         self._run(self.kernel.backward, self.kernel.module.backward.address)
         for product in plan.late:
             to = self._time(product.to.buffer.name, product.to.buffer.width)
-            gemm.product_into(to, self._columns(product.operand, product.matrix.k), self._matrix(product.matrix), product.add)
+            rows = self._columns(product.operand, product.matrix.k)
+            gemm.product_into(to, rows, self._matrix(product.matrix), product.add)
         dxs = [layout.unpack(self._time(f"dx{i}", v.width)) for i, v in enumerate(plan.cell.d_xs)]
         return dxs, [layout.unsort(c[:batch]) for c in carries], self._weight_gradients()
 
@@ -185,8 +187,9 @@ class Run:
         shares = layout.shares(workers)
         constants = np.array(loop.slots.constants or [0.0], self.dtype)
         values: dict[str, Any] = {
-            "gemm": gemm.rows_address(self.dtype), "steps": layout.steps, "batch": layout.batch, "offsets": layout.off.ctypes.data,
-            "shares": shares.ctypes.data, "constants": constants.ctypes.data, **loop.slots.sizes,
+            "gemm": gemm.rows_address(self.dtype), "steps": layout.steps, "batch": layout.batch,
+            "offsets": layout.off.ctypes.data, "shares": shares.ctypes.data, "constants": constants.ctypes.data,
+            **loop.slots.sizes,
         }  # fmt: skip
         for b in loop.buffers:
             values[b.name] = self.memory[b.name].ctypes.data

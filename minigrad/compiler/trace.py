@@ -77,9 +77,11 @@ class CellGraph:
 Step = tuple[Operation, tuple[Tensor, ...], dict[str, Any], Any]
 
 
-def trace(cell: Callable, params: Any, widths: list[int], states: list[int], xs: Any, state: Any, dtype: Any) -> CellGraph:
+def trace(cell: Callable, params: Any, widths: list[int], states: list[int], xs: Any, state: Any,
+          dtype: Any) -> CellGraph:  # fmt: skip
     """The graph of ``cell`` for x leaves and state leaves of these widths; ``xs`` and ``state`` give the containers."""
-    batch = next(b for b in (97, 89, 83, 79, 73, 71) if b not in {n for p in leaves(params) for n in p.shape} | {*widths, *states})
+    sizes = {n for p in leaves(params) for n in p.shape} | {*widths, *states}
+    batch = next(b for b in (97, 89, 83, 79, 73, 71, 1009, 1013) if b not in sizes)  # a size that nothing else has
 
     def leaf(*shape: int) -> Tensor:
         return Tensor(Abstract(shape, dtype), True)
@@ -155,7 +157,9 @@ class _Reader:
     def get(self, t: Tensor) -> Any:
         if id(t.data) in self.found:
             return self.found[id(t.data)]
-        value = t.data.value if isinstance(t.data, Abstract) else t.item() if t.size == 1 and not t.requires_grad else None
+        value = t.data.value if isinstance(t.data, Abstract) else None
+        if not isinstance(t.data, Abstract) and t.size == 1 and not t.requires_grad:
+            value = t.item()
         if value is None:
             raise CannotCompile("it uses a tensor from outside; pass it in params")
         return self.graph.constant(value)
@@ -179,12 +183,9 @@ class _Reader:
         method = getattr(self, f"read_{op.name}", None)
         if method is None:
             raise CannotCompile(f"operation '{op.name}'")
-        for t, value in zip(out if isinstance(out, tuple) else (out,), self._many(method(values, inputs, out, **attrs))):
+        meant = method(values, inputs, out, **attrs)
+        for t, value in zip(out, meant) if isinstance(out, tuple) else ((out, meant),):
             self.know(t, value)
-
-    @staticmethod
-    def _many(value: Any) -> list[Any]:
-        return value if isinstance(value, list) else [value]
 
     def elementwise(self, scalar: Callable, values: list[Any]) -> Any:
         for i, v in enumerate(values):
@@ -248,7 +249,8 @@ class _Reader:
             raise CannotCompile("operation 'broadcast_to' of a weight matrix")
         return self.graph.spread(values[0], shape[-1]) if shape else values[0]
 
-    def read_split(self, values: list[Any], inputs: tuple[Tensor, ...], out: Any, cuts: tuple[int, ...], axis: int) -> list[Any]:
+    def read_split(self, values: list[Any], inputs: tuple[Tensor, ...], out: Any, cuts: tuple[int, ...],
+                   axis: int) -> list[Any]:  # fmt: skip
         self._last_axis("split", values, inputs, axis)
         ends = (0, *cuts, inputs[0].shape[-1])
         if any(a == b for a, b in zip(ends, ends[1:])):
@@ -263,7 +265,8 @@ class _Reader:
         start, stop = self._columns(values, inputs[0].shape, index)
         return self.graph.slice(values[0], start, stop - start)
 
-    def read_scatter(self, values: list[Any], inputs: tuple[Tensor, ...], out: Any, index: Any, shape: tuple[int, ...]) -> Value:
+    def read_scatter(self, values: list[Any], inputs: tuple[Tensor, ...], out: Any, index: Any,
+                     shape: tuple[int, ...]) -> Value:  # fmt: skip
         start, stop = self._columns(values, shape, index)
         zero = self.graph.constant(0)
         parts = [self.graph.spread(zero, start), values[0], self.graph.spread(zero, shape[-1] - stop)]
@@ -282,7 +285,8 @@ class _Reader:
         parts += [slice(None)] * (len(shape) - len(parts))
         whole = all(isinstance(p, slice) and p.indices(n) == (0, n, 1) for p, n in zip(parts[:-1], shape))
         last = parts[-1]
-        if not isinstance(values[0], Value) or not whole or not isinstance(last, slice) or last.indices(shape[-1])[2] != 1:
+        neighbours = isinstance(last, slice) and last.indices(shape[-1])[2] == 1
+        if not isinstance(values[0], Value) or not whole or not neighbours:
             raise CannotCompile("an index that does not take neighbouring columns")
         start, stop, _ = last.indices(shape[-1])
         if stop <= start:
@@ -291,7 +295,8 @@ class _Reader:
 
     # ------------------------------------------------------------------ reductions
 
-    def read_sum(self, values: list[Any], inputs: tuple[Tensor, ...], out: Any, axes: tuple[int, ...], keepdims: bool) -> Any:
+    def read_sum(self, values: list[Any], inputs: tuple[Tensor, ...], out: Any, axes: tuple[int, ...],
+                 keepdims: bool) -> Any:  # fmt: skip
         (v,), shape = values, inputs[0].shape
         if isinstance(v, Gradient) and 0 not in axes[:1]:
             raise CannotCompile("operation 'sum' of the gradient of a parameter")
@@ -309,7 +314,8 @@ class _Reader:
             raise CannotCompile("operation 'sum' of the gradient of a weight matrix")
         return Gradient([Term(None, self.graph.row_sum(t.g)) for t in v.terms])
 
-    def read_max(self, values: list[Any], inputs: tuple[Tensor, ...], out: Any, axes: tuple[int, ...], keepdims: bool) -> Value:
+    def read_max(self, values: list[Any], inputs: tuple[Tensor, ...], out: Any, axes: tuple[int, ...],
+                 keepdims: bool) -> Value:  # fmt: skip
         if axes != (1,) or inputs[0].ndim != 2:
             raise CannotCompile("operation 'max' over another axis than the last")
         return self.graph.row_max(self.graph.spread(values[0], inputs[0].shape[1]))
@@ -330,5 +336,5 @@ class _Reader:
 
     def read_logsumexp(self, values: list[Any], inputs: Any, out: Any) -> Value:
         _, _, total = self._softmax_parts(values[0])
-        return self.graph.elementwise(scalars.add, self.graph.row_max(values[0]), self.graph.elementwise(scalars.log, total))
-
+        log = self.graph.elementwise(scalars.log, total)
+        return self.graph.elementwise(scalars.add, self.graph.row_max(values[0]), log)

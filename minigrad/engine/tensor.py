@@ -95,6 +95,9 @@ class Tensor:
             raise ShapeError(describe("item", f"shape {self.shape}", "one element", "index or reduce it first"))
         return self.numpy().item()
 
+    def __format__(self, spec: str) -> str:
+        return format(self.item(), spec) if spec else repr(self)
+
     def tolist(self) -> Any:
         return self.numpy().tolist()
 
@@ -141,7 +144,8 @@ def tensor(data: Any, requires_grad: bool = False, dtype: Any = None, device: st
     """
     if isinstance(data, Tensor):
         device, data = device or data.device, data.numpy()
-    keep = isinstance(data, (np.ndarray, np.generic))
+    first = data[0] if isinstance(data, (list, tuple)) and data else data
+    keep = isinstance(first, (np.ndarray, np.generic, Tensor))
     try:
         array = np.asarray(data, dtype)
     except (ValueError, TypeError) as error:
@@ -163,7 +167,9 @@ def tensor(data: Any, requires_grad: bool = False, dtype: Any = None, device: st
 
 
 def constant(where: str, value: Any, like: Any) -> Tensor:
-    """``value`` as an operand beside ``like``: Python numbers take its dtype, arrays keep theirs."""
+    """``value`` as an operand beside ``like``: numbers take its dtype, arrays keep theirs."""
+    if isinstance(value, np.generic) and isinstance(like, Tensor):
+        value = value.item()
     if isinstance(value, (int, float, bool)) and isinstance(like, Tensor):
         dtype = like.data.dtype
         if dtype.kind in "ib" and isinstance(value, float):

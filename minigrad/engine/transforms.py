@@ -144,6 +144,9 @@ def jacobian(f: Callable) -> Callable:
     @wraps(f)
     def rows(x: Any) -> Tensor:
         y, pull = vjp(f, x)
+        if not isinstance(y, Tensor) or any(leaf is not x for leaf in leaves(x)):
+            got = f"{type(x).__name__} in and {type(y).__name__} out"
+            raise GraphError(describe("jacobian", got, "one tensor in and one tensor out", "use mg.vjp"))
         backend = BACKENDS[type(y.data)]
         found = []
         for i in range(y.size):

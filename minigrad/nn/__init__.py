@@ -1,6 +1,6 @@
 """Floor 5: modules with parameters, under PyTorch's names, shapes and call signatures."""
 
-from minigrad.nn.checkpoint import load, read, save, write
+from minigrad.nn.checkpoint import load, loadable, read, save, write
 from minigrad.nn.layers import Dropout, Embedding, LayerNorm, Linear
 from minigrad.nn.module import Module, Parameter
 from minigrad.nn.recurrent import GRU, LSTM, RNN
@@ -8,5 +8,5 @@ from minigrad.nn.torch_weights import from_torch
 
 __all__ = [
     "GRU", "LSTM", "RNN", "Dropout", "Embedding", "LayerNorm", "Linear", "Module", "Parameter", "from_torch", "load",
-    "read", "save", "write",
+    "loadable", "read", "save", "write",
 ]  # fmt: skip

@@ -87,11 +87,31 @@ def save(path: str | os.PathLike, model: Module) -> None:
     >>> mg.load(path, into=mg.nn.Linear(2, 1))
     Linear(3 parameters)
     """
-    write(path, model.state_dict(), {"class": type(model).__name__, "config": getattr(model, "config", None)})
+    own = getattr(model, "save", None)  # a model that can be built again from its file
+    if own is not None:
+        own(path)
+    else:
+        write(path, model.state_dict(), {"class": type(model).__name__})
 
 
-def load(path: str | os.PathLike, into: Module) -> Module:
-    """Parameters of a file into a module of the same structure."""
-    tensors, _ = read(path)
-    into.load_state_dict(tensors)
-    return into
+MODELS: dict[str, type] = {}  # classes whose ``load(path)`` builds a model from its file
+
+
+def loadable(cls: type) -> type:
+    """Class decorator: ``load`` finds the class by the name in a file."""
+    MODELS[cls.__name__] = cls
+    return cls
+
+
+def load(path: str | os.PathLike, into: Module | None = None) -> Module:
+    """Parameters of a file into a module of the same structure; or the whole model, if its class knows how."""
+    tensors, meta = read(path)
+    if into is not None:
+        into.load_state_dict(tensors)
+        return into
+    name = meta.get("class")
+    if name not in MODELS:
+        do = "import its module first (minigrad.models), or pass into=module"
+        known = f"one of {', '.join(sorted(MODELS)) or 'none known'}"
+        raise UserError(describe(f"load {path}", f"a {name}", known, do))
+    return MODELS[name].load(path)  # type: ignore[attr-defined]

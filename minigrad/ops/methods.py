@@ -44,7 +44,7 @@ def _reshape(self: Tensor, *shape: Any) -> Tensor:
 
 
 def _transpose(self: Tensor, *axes: Any) -> Tensor:
-    return shapes.transpose(self, (axes[0] if axes and not isinstance(axes[0], int) else axes) or None)
+    return shapes.transpose(self, (axes[0] if axes and not isinstance(axes[0], shapes.INTEGER) else axes) or None)
 
 
 def _argmax(self: Tensor, axis: int | None = None) -> Tensor:

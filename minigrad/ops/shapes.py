@@ -13,6 +13,7 @@ from minigrad.errors import DtypeError, ShapeError, describe
 from minigrad.ops.record import case, operation
 
 GROUP = "Shape"
+INTEGER = (int, np.integer)
 
 
 def as_tensor(where: str, x: Any) -> Tensor:
@@ -30,7 +31,7 @@ def normalise_axes(where: str, axis: int | Sequence[int] | None, ndim: int) -> t
     """Sorted non-negative axis numbers; None means all."""
     if axis is None:
         return tuple(range(ndim))
-    given = (axis,) if isinstance(axis, int) else tuple(axis)
+    given = (axis,) if isinstance(axis, INTEGER) else tuple(axis)
     axes = tuple(sorted(normalise_axis(where, a, ndim) for a in given))
     if len(set(axes)) < len(axes):
         raise ShapeError(describe(where, f"axes {given}", "each axis once"))
@@ -52,7 +53,7 @@ def reshape(x: Any, *shape: Any) -> Tensor:
     (2, 2)
     """
     x = as_tensor("reshape", x)
-    new = tuple(int(n) for n in (shape[0] if len(shape) == 1 and not isinstance(shape[0], int) else shape))
+    new = tuple(int(n) for n in (shape[0] if len(shape) == 1 and not isinstance(shape[0], INTEGER) else shape))
     known = math.prod(n for n in new if n != -1)
     if new.count(-1) == 1 and known and x.size % known == 0:
         new = tuple(x.size // known if n == -1 else n for n in new)
@@ -244,7 +245,7 @@ def split(x: Any, parts: int | Sequence[int], axis: int = 0) -> tuple[Tensor, ..
     x = as_tensor("split", x)
     axis = normalise_axis("split", axis, x.ndim)
     n = x.shape[axis]
-    if isinstance(parts, int):
+    if isinstance(parts, INTEGER):
         if parts < 1 or n % parts:
             raise ShapeError(
                 describe("split", f"{n} elements into {parts}", "equal parts", "pass the places to cut at")
@@ -299,7 +300,7 @@ def pad(x: Any, widths: Sequence[tuple[int, int]], value: float = 0.0) -> Tensor
 def tile(x: Any, repeats: int | Sequence[int]) -> Tensor:
     """``repeats`` copies along each axis."""
     x = as_tensor("tile", x)
-    times = (repeats,) if isinstance(repeats, int) else tuple(repeats)
+    times = (int(repeats),) if isinstance(repeats, INTEGER) else tuple(repeats)
     n = max(len(times), x.ndim)
     times, shape = (1,) * (n - len(times)) + times, (1,) * (n - x.ndim) + x.shape
     apart = reshape(x, [m for size in shape for m in (1, size)])
