@@ -128,14 +128,16 @@ def test_flags_of_the_environment_take_effect():
     assert parallel.workers() == 1 if threads == "1" else parallel.workers() >= 1
 
 
-@pytest.mark.parametrize("flags", [
-    {"MINIGRAD_VECTOR_BITS": "128"}, {"MINIGRAD_VECTOR_BITS": "256"}, {"MINIGRAD_THREADS": "1"},
-])  # fmt: skip
-def test_all_of_this_holds_with_other_vectors_and_threads(flags):
-    if any(name in os.environ for name in flags):
-        pytest.skip("this is the process of the test")
-    command = [sys.executable, "-m", "pytest", "-q", "-x", __file__, "-k", "not all_of_this"]
-    done = subprocess.run(
-        command, env={**os.environ, **flags}, cwd=Path(__file__).parents[1], capture_output=True, text=True
-    )
+VECTORS = "every_size or any_strides or broadcast or outside or flags"
+
+
+@pytest.mark.parametrize(
+    ("flag", "value", "tests"),
+    [("VECTOR_BITS", "128", VECTORS), ("VECTOR_BITS", "256", VECTORS), ("THREADS", "1", "large or flags")],
+    ids=["128 bits", "256 bits", "one thread"],
+)
+def test_all_of_this_holds_with_other_vectors_and_threads(flag, value, tests):
+    command = [sys.executable, "-m", "pytest", "-q", "-x", __file__, "-k", f"({tests}) and not all_of_this"]
+    environment = {**os.environ, f"MINIGRAD_{flag}": value}
+    done = subprocess.run(command, env=environment, cwd=Path(__file__).parents[1], capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr

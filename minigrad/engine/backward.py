@@ -101,16 +101,17 @@ def _accumulate(cotangents: dict[Key, Any], x: Tensor, g: Tensor) -> None:
         cotangents[k] = g if before is None else _basis.add(before, g)
 
 
-def _pull(node: Node, g: Any, cotangents: dict[Key, Any], useful: set[Key] | None, check: bool) -> None:
+def _pull(
+    node: Node, g: Any, cotangents: dict[Key, Any], useful: set[Key] | None, record: bool, check: bool
+) -> None:
     """Run a node's rules and hand the results to its inputs."""
-    inputs, rules, attrs = _inputs(node), node.op.vjp, node.attrs
-    for x, array in zip(inputs, node.arrays):
+    inputs, arrays, rules, attrs = _inputs(node), node.arrays, node.op.vjp, node.attrs
+    for x, array in zip(inputs, arrays):
         if x.data is not array:
             got = f"an input of '{node.op.name}' whose data was replaced after the forward pass"
             raise GraphError(describe("backward", got, "the data of then", "call backward before optimizer.step()"))
-    y = node.result()
     g = tuple(g) if type(g) is list else g
-    together = None if type(rules) is tuple else rules(g, y, *inputs, **attrs)  # type: ignore[misc, operator]
+    together = None if type(rules) is tuple else rules(g, node.result(), *inputs, **attrs)  # type: ignore[misc, operator]
     for i, x in enumerate(inputs):
         if not x.requires_grad or (useful is not None and key(x) not in useful):
             continue
@@ -118,7 +119,11 @@ def _pull(node: Node, g: Any, cotangents: dict[Key, Any], useful: set[Key] | Non
             gx = together[i]
         else:
             rule = rules[i]  # type: ignore[index]
-            gx = rule(g, y, *inputs, **attrs) if rule is not None else None
+            found = None if record or not hasattr(rule, "arrays") else rule.arrays(g.data, node.out, arrays)
+            if found is not None:
+                gx = Tensor(found)
+            else:
+                gx = rule(g, node.result(), *inputs, **attrs) if rule is not None else None
         if gx is None:
             continue
         if gx.data.shape != x.data.shape:
@@ -145,7 +150,7 @@ def backward(y: Tensor, g: Any = None, *, retain_graph: bool = False, create_gra
             if isinstance(k, Node):
                 visited.append(k)
                 if g is not None:
-                    _pull(k, g, cotangents, None, check)
+                    _pull(k, g, cotangents, None, create_graph, check)
             elif g is not None:
                 _add_to_leaf(k, g, given)
     if not retain_graph:
@@ -208,7 +213,7 @@ def pull_back(
             _accumulate(cotangents, y, g)
         for k in order:
             if k in useful and k not in stop and k in cotangents:
-                _pull(k, cotangents.pop(k), cotangents, useful, check)  # type: ignore[arg-type]
+                _pull(k, cotangents.pop(k), cotangents, useful, create_graph, check)  # type: ignore[arg-type]
     result: list[Tensor | None] = []
     for x in wanted:
         found = cotangents.get(key(x))

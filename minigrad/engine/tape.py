@@ -30,7 +30,9 @@ class Operation:
               A rule ``(g, y, *xs, **attrs)`` takes the cotangent g of the result y and returns the cotangent of
               its input, written in other operations, so it can be differentiated again. It need not undo
               broadcasting: the engine does. With several results, g and y are tuples and entries of g may be
-              None. ``None`` in place of a rule: that input has no gradient.
+              None. ``None`` in place of a rule: that input has no gradient. A rule may also have a method
+              ``arrays(g, y, xs)`` which computes the same from arrays, or gives None; passes that are not
+              recorded ask it first.
     """
 
     name: str

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, ClassVar
 
-from minigrad.engine import Operation, Tensor, is_recording, observe
+from minigrad.engine import Operation, Tensor, observe
 from minigrad.kernels import BACKENDS
 from minigrad.kernels.abstract import Abstract
 
@@ -63,7 +63,7 @@ class Chain:
 
 
 class Fused:
-    """A gradient rule ``rule(g, y, *xs)`` with its kernel beside it."""
+    """A gradient rule ``rule(g, y, *xs)``, and beside it ``arrays``, the same as one kernel."""
 
     scalars: ClassVar[dict[Operation, Callable]] = {}  # of the elementwise operations
     on: ClassVar[bool] = True  # tests compare both ways
@@ -73,17 +73,24 @@ class Fused:
         self.plans: dict[Any, tuple[Callable | None, tuple[int, ...]]] = {}
 
     def __call__(self, g: Tensor, y: Tensor, *xs: Tensor) -> Tensor:
-        if is_recording() or not self.on:
-            return self.rule(g, y, *xs)
-        backend = BACKENDS[type(g.data)]
+        return self.rule(g, y, *xs)
+
+    def arrays(self, g: Any, y: Any, xs: list[Any]) -> Any:
+        """The rule on arrays, by its kernel; None if it has none."""
+        if not self.on:
+            return None
+        backend = BACKENDS[type(g)]
         plan = self.plans.get(backend)
         if plan is None:
             plan = self.plans[backend] = self._plan(backend, len(xs), xs[0].dtype.kind == "b")
         kernel, operands = plan
         if kernel is None:
-            return self.rule(g, y, *xs)
+            return None
         values = (*xs, y, g)
-        return Tensor(kernel(*[values[i].data for i in operands]))
+        if len(operands) == 2:
+            a, b = operands
+            return kernel(values[a], values[b])
+        return kernel(*[values[i] for i in operands])
 
     def source(self, chain: Chain) -> tuple[str, tuple[str, ...]]:
         """Text of the fused scalar function, and its arguments."""
