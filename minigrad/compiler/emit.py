@@ -7,7 +7,7 @@ steps without a barrier. Their one argument is a table of numbers: addresses, wi
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,7 @@ import numpy as np
 from minigrad.compiler.graph import MEMORY, Matrix, Value
 from minigrad.compiler.plan import Buffer, Pass, Place, Plan, Product
 from minigrad.compiler.rows import RowFunction, Slots
-from minigrad.kernels.cpu import micro
+from minigrad.kernels.cpu import gemm, micro
 from minigrad.kernels.cpu.build import emit, load
 
 _HEAD = """
@@ -66,6 +66,17 @@ class Loop:
     slots: Slots
     text: str
     buffers: list[Buffer]
+    constants: np.ndarray = field(default_factory=lambda: np.zeros(0))
+    fixed: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))  # the table, but for what a call brings
+    place: dict[str, int] = field(default_factory=dict)  # of the names in the table
+
+    def table(self, panel: int) -> np.ndarray:
+        """The table with all that does not change from call to call; ``panel`` columns are in a panel of weights."""
+        values = dict(self.slots.sizes)
+        values |= {f"w_{b.name}": b.width for b in self.buffers}
+        for i, m in enumerate(self.weights):
+            values |= {f"u{i}_k": m.k, f"u{i}_n": m.n, f"u{i}_panels": -(-m.n // panel)}
+        return np.array([values.get(name, 0) for name in self.names], np.int64)
 
 
 def _address(place: Place, b: str, sizes: Callable[[Place], str]) -> str:
@@ -148,3 +159,7 @@ class CellKernel:
         title = f"Recurrent cell '{name}', {dtype.name}: all steps forward, all steps backward"
         self.source = emit(title, text, needed, dtype)
         self.module = load(f"cell_{name}_{dtype.name}", self.source)
+        for loop in (self.forward, self.backward):
+            loop.constants = np.array(loop.slots.constants or [0.0], dtype)
+            loop.fixed = loop.table(gemm.panel_width(dtype))
+            loop.place = {name: i for i, name in enumerate(loop.names)}

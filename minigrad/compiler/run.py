@@ -6,8 +6,6 @@ step works on the first m rows and what lies behind the end of a sequence is nei
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from minigrad.compiler.emit import CellKernel, Loop
@@ -86,6 +84,7 @@ class Run:
         self.layout = Layout(*xs[0].shape[:2], lengths, reverse)
         self.memory: dict[str, Array] = {}
         self.initial = states
+        self._same_row: set[str] = set()  # cotangents that are 0 in every row
         for i, x in enumerate(xs):
             self.memory[f"x{i}"] = self.layout.pack(x)
         for i, p in enumerate(params):
@@ -185,22 +184,16 @@ class Run:
         if layout.rows == 0:
             return
         shares = layout.shares(workers)
-        constants = np.array(loop.slots.constants or [0.0], self.dtype)
-        values: dict[str, Any] = {
-            "gemm": gemm.rows_address(self.dtype), "steps": layout.steps, "batch": layout.batch,
-            "offsets": layout.off.ctypes.data, "shares": shares.ctypes.data, "constants": constants.ctypes.data,
-            **loop.slots.sizes,
-        }  # fmt: skip
+        packed = [gemm.panels(self._matrix(m)) for m in loop.weights]
+        table, place = loop.fixed.copy(), loop.place
+        table[:6] = (gemm.rows_address(self.dtype), layout.steps, layout.batch, layout.off.ctypes.data,
+                     shares.ctypes.data, loop.constants.ctypes.data)  # fmt: skip
         for b in loop.buffers:
-            values[b.name] = self.memory[b.name].ctypes.data
-            values[f"w_{b.name}"] = 0 if b.name in getattr(self, "_same_row", ()) else b.width
-        packed = []
-        width = gemm.panel_width(self.dtype)
-        for i, m in enumerate(loop.weights):
-            panels = gemm.panels(self._matrix(m))
-            packed.append(panels)
-            values |= {f"u{i}": panels.ctypes.data, f"u{i}_k": m.k, f"u{i}_n": m.n, f"u{i}_panels": -(-m.n // width)}
-        table = np.array([values[name] for name in loop.names], np.int64)
+            table[place[b.name]] = self.memory[b.name].ctypes.data
+            if b.name in self._same_row:
+                table[place[f"w_{b.name}"]] = 0
+        for i, panels in enumerate(packed):
+            table[place[f"u{i}"]] = panels.ctypes.data
         parallel.run(address, table.ctypes.data, 1, workers)
 
     def _weight_gradients(self) -> list[Array | None]:

@@ -101,9 +101,7 @@ def _accumulate(cotangents: dict[Key, Any], x: Tensor, g: Tensor) -> None:
         cotangents[k] = g if before is None else _basis.add(before, g)
 
 
-def _pull(
-    node: Node, g: Any, cotangents: dict[Key, Any], useful: set[Key] | None, record: bool, check: bool
-) -> None:
+def _pull(node: Node, g: Any, cotangents: dict[Key, Any], useful: set[Key] | None, record: bool, check: bool) -> None:
     """Run a node's rules and hand the results to its inputs."""
     inputs, arrays, rules, attrs = _inputs(node), node.arrays, node.op.vjp, node.attrs
     for x, array in zip(inputs, arrays):
@@ -119,11 +117,10 @@ def _pull(
             gx = together[i]
         else:
             rule = rules[i]  # type: ignore[index]
+            if rule is None:
+                continue
             found = None if record or not hasattr(rule, "arrays") else rule.arrays(g.data, node.out, arrays)
-            if found is not None:
-                gx = Tensor(found)
-            else:
-                gx = rule(g, node.result(), *inputs, **attrs) if rule is not None else None
+            gx = Tensor(found) if found is not None else rule(g, node.result(), *inputs, **attrs)
         if gx is None:
             continue
         if gx.data.shape != x.data.shape:
