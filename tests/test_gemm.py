@@ -104,6 +104,18 @@ def test_nothing_outside_the_result_is_written_or_read(m, n, dtype):
 
 
 @BOTH
+@pytest.mark.parametrize("layout", ["plain", "transposed", "reversed"])
+def test_a_product_may_be_added_to_what_is_there(layout, dtype):
+    for m, k, n in [(1, 1, 1), (5, 3, 20), (33, 700, 65), (300, 200, 100), (7, 0, 3)]:
+        a, b, c = operands(0, dtype, (m, k), (k, n), (m, n))
+        for add in (True, False):
+            out = c.copy()
+            gemm.product_into(out, lay_out(a, layout), lay_out(b, layout), add)
+            expected = a.astype(np.float64) @ b + (c if add else 0)
+            np.testing.assert_allclose(out, expected, rtol=0, atol=1e-3 if dtype == np.float32 else 1e-11)
+
+
+@BOTH
 def test_a_product_without_inner_size_is_zero(dtype):
     for shape in ((3, 4), (1, 4), (3, 1), (0, 4)):
         a, b = np.ones((shape[0], 0), dtype), np.ones((0, shape[1]), dtype)

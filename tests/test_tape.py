@@ -127,6 +127,20 @@ def test_integers_and_comparisons_are_not_recorded():
     assert not (x > 0.0).requires_grad and not x.astype("int64").requires_grad and not mg.sign(x).requires_grad
 
 
+def test_data_replaced_after_the_forward_pass_is_an_error_and_not_a_wrong_gradient():
+    x, w = leaf(1.0, 2.0), leaf(3.0, 4.0)
+    y = (x * w).sum()
+    w.data = w.data + 1.0  # as an optimiser does
+    with pytest.raises(GraphError, match=r"'mul' whose data was replaced.*before optimizer.step"):
+        y.backward()
+    assert x.grad is None
+
+
+def test_a_cast_to_the_same_dtype_is_the_tensor_itself():
+    x = leaf(1.0)
+    assert x.astype("float64") is x
+
+
 def test_astype_brings_the_gradient_back_in_the_old_dtype():
     x = mg.tensor([1.0, 2.0], requires_grad=True)
     (x.astype("float64") * 3.0).sum().backward()

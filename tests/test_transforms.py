@@ -260,6 +260,8 @@ def test_a_cotangent_of_another_shape_or_dtype_is_refused():
     for g in (array(1.0), mg.tensor([1.0, 1.0])):
         with pytest.raises(GraphError, match="cotangent"):
             pull(g)
+    with pytest.raises(GraphError, match=r"\[vjp\] got 2 cotangents, expected 1"):
+        pull((array(1.0, 1.0), array(1.0, 1.0)))
 
 
 # ------------------------------------------------------------------------------------------------ checkpoint

@@ -30,7 +30,7 @@ _CASES = (case((3, 4)), case((2, 3, 4), axis=1), case((5,)), case((0, 3)), case(
 
 
 def _lse(x: np.ndarray, axis: Any = None, keepdims: bool = False) -> np.ndarray:
-    return np.log(np.sum(np.exp(x), axis=axis, keepdims=keepdims))
+    return np.log(np.exp(x).sum(axis=axis, keepdims=keepdims))
 
 
 def _along_last(op: Operation, x: Any, axis: int) -> Tensor:

@@ -11,8 +11,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-import numpy as np
-
 from minigrad.engine import Operation, Tensor, apply, constant
 from minigrad.ops.fuse import Fused
 
@@ -169,8 +167,3 @@ def operation(
         return function
 
     return add
-
-
-def numpy_oracle(function: Callable) -> Callable:
-    """An oracle that runs a NumPy function in float64."""
-    return lambda *xs, **attrs: function(*[np.asarray(x, np.float64) for x in xs], **attrs)
