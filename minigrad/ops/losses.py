@@ -29,7 +29,7 @@ _LOGSUMEXP = Operation("logsumexp", lambda k, x: k.rows("logsumexp", x), (lambda
 _CASES = (case((3, 4)), case((2, 3, 4), axis=1), case((5,)), case((0, 3)), case((2, 1)))
 
 
-def _lse(x: np.ndarray, axis: Any = None, keepdims: bool = False) -> np.ndarray:
+def _lse(x: Any, axis: Any = None, keepdims: bool = False) -> Any:
     return np.log(np.exp(x).sum(axis=axis, keepdims=keepdims))
 
 
