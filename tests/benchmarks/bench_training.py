@@ -1,57 +1,52 @@
-"""A training step of a character LSTM by its definition (T 64, B 32, D 64, H 256) against torch's fused one."""
+"""A whole training step of a language model against torch's: embedding, LSTM, linear layer, loss, clipping, Adam."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import numpy as np
 
 import minigrad as mg
-from tests.benchmarks.harness import interleave, optional, report
+from tests.benchmarks.bench_recurrent import KEEP, Minigrad, Torch, measure
+from tests.benchmarks.harness import optional
 
-T, B, V, D, H = 64, 32, 65, 64, 256
-
-
-def minigrad_step(ids: np.ndarray):
-    embedding, net, head = (
-        mg.nn.Embedding(V, D, generator=0),
-        mg.nn.LSTM(D, H, generator=0),
-        mg.nn.Linear(H, V, generator=0),
-    )
-    parameters = embedding.parameters() + net.parameters() + head.parameters()
-    optimizer = mg.optim.Adam(parameters)
-
-    def step():
-        optimizer.zero_grad()
-        output, _ = net(embedding(ids[:-1]))
-        mg.cross_entropy(head(output), ids[1:]).backward()
-        mg.optim.clip_grad_norm_(parameters, 1.0)
-        optimizer.step()
-
-    return step
+CASES = [(64, 32, 65, 64, 256, 1), (50, 50, 65, 64, 128, 2), (20, 20, 10_000, 200, 200, 2)]  # T, B, V, D, H, layers
 
 
-def torch_step(torch, ids: np.ndarray):
-    embedding, net, head = torch.nn.Embedding(V, D), torch.nn.LSTM(D, H), torch.nn.Linear(H, V)
-    parameters = [*embedding.parameters(), *net.parameters(), *head.parameters()]
-    optimizer = torch.optim.Adam(parameters)
-    data = torch.from_numpy(ids)
+class LanguageModel(Minigrad):
+    def ask(self, **request: Any) -> Any:
+        if "cell" not in request:
+            return super().ask(**request)
+        T, B, V, D, H, layers = request["sizes"]
+        embedding = mg.nn.Embedding(V, D, generator=0)
+        net, head = mg.nn.LSTM(D, H, layers, generator=0), mg.nn.Linear(H, V, generator=0)
+        parameters = embedding.parameters() + net.parameters() + head.parameters()
+        optimizer = mg.optim.Adam(parameters)
+        ids = np.random.default_rng(0).integers(0, V, (T + 1, B))
 
-    def step():
-        optimizer.zero_grad()
-        output, _ = net(embedding(data[:-1]))
-        torch.nn.functional.cross_entropy(head(output).reshape(-1, V), data[1:].reshape(-1)).backward()
-        torch.nn.utils.clip_grad_norm_(parameters, 1.0)
-        optimizer.step()
+        def step() -> None:
+            optimizer.zero_grad()
+            output, _ = net(embedding(ids[:-1]))
+            mg.cross_entropy(head(output), ids[1:]).backward()
+            mg.optim.clip_grad_norm_(parameters, 1.0)
+            optimizer.step()
 
-    return step
+        self.step = step
+        step()
+        return {}
 
 
 def main() -> None:
-    ids = np.random.default_rng(0).integers(0, V, (T + 1, B))
-    sides = {"minigrad": minigrad_step(ids)}
-    if torch := optional("torch"):
-        torch.set_num_threads(2)
-        sides["torch"] = torch_step(torch, ids)
-    report("LSTM step T 64 B 32 D 64 H 256", interleave(sides, 4.0), 1e-3, "ms")
+    sides: dict[str, Any] = {"minigrad": LanguageModel()}
+    if optional("torch"):
+        sides |= {"torch": Torch(), "torch keeping memory": Torch(**KEEP)}
+    for sizes in CASES:
+        T, B, V, D, H, layers = sizes
+        found = measure(sides, "language model", sizes, True)
+        own = found["minigrad"]
+        line = "  ".join(f"{name} {t * 1e3:.2f} ms = {t / own:.2f}x" for name, t in found.items() if name != "minigrad")
+        title = f"T{T} B{B} V{V} D{D} H{H} x{layers}"
+        print(f"{title:34} minigrad {own * 1e3:8.2f} ms, {T * B / own:8,.0f} tokens/s   {line}", flush=True)
 
 
 if __name__ == "__main__":
