@@ -163,7 +163,8 @@ class Elementwise:
                 return self(*[x.T for x in xs]).T
             xs = tuple([np.ascontiguousarray(x) if x.ndim else x for x in xs])
         shapes, dtypes = tuple([x.shape for x in xs]), tuple([x.dtype for x in xs])
-        launch = self._launches.get((shapes, dtypes)) or self._launch(shapes, dtypes)
+        key = dtypes if len(dtypes) > 2 or dtypes[0] != dtypes[-1] else dtypes[-1]
+        launch = self._launches.get((shapes, key)) or self._launch(shapes, dtypes)
         if launch is None:  # more loops than the kernel has: spread the operands out
             shape = broadcast_shapes(self.name, *shapes)
             return self(*[np.ascontiguousarray(np.broadcast_to(x, shape)) for x in xs])
