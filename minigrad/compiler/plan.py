@@ -202,32 +202,23 @@ class Plan:
         self._looped: dict[int, Value] = {}  # products whose result a row function reads
         taken: set[int] = set()
 
-        def split_terms(d: Value) -> tuple[list[Value], list[Value]]:
-            """Products that nothing else needs, and the rest of a sum."""
+        def cotangent(d: Value, to: Buffer) -> tuple[list[Value], list[Product]]:
+            """Put a sum into a buffer: products that nothing else needs go there directly, the rest is stored before.
+            Returns what the products wait for, and the products."""
             own = [t for t in terms(d) if t.kind == "product" and t.number not in taken and uses.get(t.number, 0) <= 1
                    and t.number >= cell.forward_size]  # fmt: skip
             taken.update(t.number for t in own)
-            return own, [t for t in terms(d) if all(t is not o for o in own)]
-
-        carried: list[tuple[list[Value], list[Product]]] = []  # products that end in a carry, and what they wait for
-        for k, d in enumerate(cell.d_states):
-            out = self.buffer(f"out{k}", d.width, "out")
-            own, rest = split_terms(d)
-            if rest:
-                self._emit(self._sum(rest), out)
-            found = [Product(self._keep(o), m, Place(out), True) for p in own for o, m in zip(p.inputs, p.attr)]
-            if found and not rest:
-                found[0] = found[0]._replace(add=False)
-            carried.append((own + rest, found))
-        for i, d in enumerate(cell.d_xs):
-            to = self.buffer(f"dx{i}", d.width, "time")
-            own, rest = split_terms(d)
+            rest = [t for t in terms(d) if all(t is not o for o in own)]
             if rest:
                 self._emit(self._sum(rest), to)
             found = [Product(self._keep(o), m, Place(to), True) for p in own for o, m in zip(p.inputs, p.attr)]
             if found and not rest:
                 found[0] = found[0]._replace(add=False)
-            self.late += found
+            return own + rest, found
+
+        carried = [cotangent(d, self.buffer(f"out{k}", d.width, "out")) for k, d in enumerate(cell.d_states)]
+        for i, d in enumerate(cell.d_xs):
+            self.late += cotangent(d, self.buffer(f"dx{i}", d.width, "time"))[1]
         for i, gradient in enumerate(cell.d_params):
             if gradient is not None:
                 self._parameter(i, gradient)
