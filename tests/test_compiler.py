@@ -7,6 +7,8 @@ import pytest
 import minigrad as mg
 from minigrad.compiler.fused import kernel_of
 from minigrad.engine.tree import leaves, tree_map
+from minigrad.ops import REGISTRY
+from minigrad.ops.record import binary
 from minigrad.testing import check_grad
 
 TOLERANCE = {"float32": 5e-4, "float64": 1e-9}
@@ -270,3 +272,23 @@ def test_objects_from_outside_are_read_at_every_call():
     assert mg.scan(cell, p, x, h)[1].item() == 4.0
     settings.gain = 3.0
     assert mg.scan(cell, p, x, h)[1].item() == 6.0
+
+
+def test_a_function_of_floats_named_like_another_is_not_mistaken_for_it():
+    def mul(x, y):
+        return 2.0 * x * y
+
+    before = dict(REGISTRY)
+    double = binary("double_product", "2 a b", mul, (lambda g, y, a, b: mg.mul(double(g, b), 1.0), None), np.multiply)
+    REGISTRY.clear()
+    REGISTRY.update(before)
+
+    def cell(p, x, h):
+        h = double(h, p) * x + x
+        return h, h
+
+    v = mg.tensor(3.0, requires_grad=True)
+    double(v, 1.0).backward()
+    assert v.grad.item() == 2.0
+    x, h, p = mg.tensor(np.ones((3, 1, 1))), mg.tensor(np.ones((1, 1))), mg.tensor(np.ones(1))
+    assert mg.scan(cell, p, x, h)[1].item() == mg.scan(cell, p, x, h, compiled=False)[1].item() == 15.0

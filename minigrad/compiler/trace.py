@@ -140,6 +140,7 @@ class _Reader:
         self.graph = Graph()
         self.found: dict[int, Any] = {}
         self.alive: list[Any] = []  # an id is a name only while its array lives
+        self.functions = {name: f for name, f in vars(scalars).items() if callable(f)}  # in a kernel a name is unique
 
     def know(self, t: Tensor, value: Any) -> None:
         self.found[id(t.data)] = value
@@ -188,6 +189,8 @@ class _Reader:
             self.know(t, value)
 
     def elementwise(self, scalar: Callable, values: list[Any]) -> Any:
+        if self.functions.setdefault(scalar.__name__, scalar) is not scalar:
+            raise CannotCompile(f"two functions of floats called '{scalar.__name__}'")
         for i, v in enumerate(values):
             if isinstance(v, Weights) and v.width and not v.turned:
                 values[i] = self.graph.make("vector", (), v.index, v.width)

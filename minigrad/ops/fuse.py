@@ -48,7 +48,8 @@ class Chain:
         names = all(a in self._named.values() for a in arguments)
         self.only = (op, arguments) if names and not self.lines else None
         self.used.update(arguments)
-        self.parts[scalar.__name__] = scalar
+        if self.parts.setdefault(scalar.__name__, scalar) is not scalar:
+            raise NotElementwise(f"two functions called {scalar.__name__}")
         self._named[id(out)] = f"v{len(self.lines)}"
         self._alive.append(out)
         self.lines.append(f"    v{len(self.lines)} = {scalar.__name__}({', '.join(arguments)})")

@@ -132,9 +132,11 @@ def _collect(function: Callable, seen: dict[str, str], imports: set[str]) -> Non
         stamp = hashlib.sha256(inspect.getsource(module).encode()).hexdigest()[:12]
         imports.add(f"from {module.__name__} import {function._name}  # text {stamp}")
         return
+    text, names = _parse(function)
+    if seen.get(function.__name__, text) != text:
+        raise ValueError(f"[kernel] two functions are called '{function.__name__}'; rename one")
     if function.__name__ in seen:
         return
-    text, names = _parse(function)
     for name in sorted(names - {function.__name__}):
         value = function.__globals__.get(name)
         if isinstance(value, (types.FunctionType, types.BuiltinFunctionType, numba.core.extending._Intrinsic)):
