@@ -8,6 +8,7 @@ joining gates costs nothing.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
@@ -149,20 +150,19 @@ class Graph:
         return self.make("spread", (x.inputs[0] if x.kind == "spread" else x,), None, width)
 
     def row_sum(self, x: Value) -> Value:
-        if x.kind == "concat":
-            total = self.row_sum(x.inputs[0])
-            for part in x.inputs[1:]:
-                total = self.elementwise(scalars.add, total, self.row_sum(part))
-            return total
-        return x if x.width == 1 else self.make("row_sum", (x,), None, 1)
+        return self._over_row("row_sum", scalars.add, x)
 
     def row_max(self, x: Value) -> Value:
+        return self._over_row("row_max", scalars.maximum, x)
+
+    def _over_row(self, kind: str, both: Callable, x: Value) -> Value:
+        """One number of all those of a row; a joined row is taken part by part, and ``both`` joins two results."""
         if x.kind == "concat":
-            most = self.row_max(x.inputs[0])
-            for part in x.inputs[1:]:
-                most = self.elementwise(scalars.maximum, most, self.row_max(part))
-            return most
-        return x if x.width == 1 else self.make("row_max", (x,), None, 1)
+            return functools.reduce(
+                lambda total, part: self.elementwise(both, total, part),
+                [self._over_row(kind, both, part) for part in x.inputs],
+            )
+        return x if x.width == 1 else self.make(kind, (x,), None, 1)
 
 
 def number(x: Value) -> float | None:

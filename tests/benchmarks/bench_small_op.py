@@ -10,8 +10,8 @@ from tests.benchmarks.harness import interleave, optional, report
 STEPS, START = 100, np.full((8, 8), 0.5, np.float32)
 
 
-def minigrad_chain(f):
-    x, g = mg.tensor(START, requires_grad=True), mg.Tensor(np.ones_like(START))
+def chain(x, g, f):
+    """Forward and backward; minigrad and torch are called alike."""
 
     def run():
         x.grad, y = None, x
@@ -20,18 +20,14 @@ def minigrad_chain(f):
         y.backward(g)
 
     return run
+
+
+def minigrad_chain(f):
+    return chain(mg.tensor(START, requires_grad=True), mg.Tensor(np.ones_like(START)), f)
 
 
 def torch_chain(torch, f):
-    x, g = torch.tensor(START, requires_grad=True), torch.ones(8, 8)
-
-    def run():
-        x.grad, y = None, x
-        for _ in range(STEPS):
-            y = f(y)
-        y.backward(g)
-
-    return run
+    return chain(torch.tensor(START, requires_grad=True), torch.ones(8, 8), f)
 
 
 def autograd_chain(anp, grad, f):
