@@ -1,7 +1,8 @@
 """Floor 4: the text of a cell's two kernels, and its machine code.
 
-Both are bodies of a parallel region (``kernels/cpu/parallel.py``): a worker takes its members of the batch through all
-steps without a barrier. Their one argument is a table of numbers: addresses, widths, offsets.
+Both are bodies of a parallel region (``kernels/cpu/parallel.py``) in phases: pack the weights, products of all rows
+before the loop, the loop, products of all rows behind it. In the loop a worker takes its members of the batch through
+all steps without a barrier. Their one argument is a table of numbers: addresses, widths, offsets.
 """
 
 from __future__ import annotations
@@ -13,9 +14,9 @@ from typing import Any
 import numpy as np
 
 from minigrad.compiler.graph import MEMORY, Matrix, Value
-from minigrad.compiler.plan import Buffer, Pass, Place, Plan, Product
+from minigrad.compiler.plan import Buffer, Pass, Place, Plan, Product, WeightGradient
 from minigrad.compiler.rows import RowFunction, Slots
-from minigrad.kernels.cpu import gemm, micro
+from minigrad.kernels.cpu import gemm, micro, shares
 from minigrad.kernels.cpu.build import emit, load
 
 _HEAD = """
@@ -23,7 +24,7 @@ from numba import carray
 from minigrad.kernels.cpu.compile import body, unit
 from minigrad.kernels.cpu.micro import pointer_to
 
-SIZE = {size}
+{constants}
 pointer = pointer_to("{dtype}")
 
 
@@ -34,132 +35,237 @@ def array(address, n):
 
 """
 
-_LOOP = """@body
+_BODY = """@body
 def {name}(table, phase, worker, workers):
     t = carray(address_as_int64(table), ({count},))
 {unpack}
-    off = carray(address_as_int64(offsets), (steps + 1,))            # rows before each step
-    split = carray(address_as_int64(shares), (workers + 1,))         # members of each worker
-    k = array(constants, {constants})
-    first, last = split[worker], split[worker + 1]
-    for s in {steps}:
-        now = off[s]
-        m = min(last, off[s + 1] - now) - first                      # members that are this long
-        if m <= 0:
-            continue
-        before = batch + off[s - 1] if s > 0 else 0
-{work}
+{phases}
 """
 
+_LOOP = """        at = carray(address_as_int64(layout), (4 * steps,))
+        split = carray(address_as_int64(shares), (workers + 1,))         # members of each worker
+        k = array(constants, {constants})
+        first, last = split[worker], split[worker + 1]
+        for s in {steps}:
+            now, before, after, members = at[4 * s], at[4 * s + 1], at[4 * s + 2], at[4 * s + 3]   # rows of this step
+            m = min(last, members) - first
+            if m <= 0:
+                continue
+{work}"""
+
 _ROW = {
-    "time": "now + {b}", "before": "before + {b}", "after": "batch + now + {b}", "in": "(s + 1) % 2 * batch + {b}",
-    "out": "s % 2 * batch + {b}", "step": "{b}", "one": "0", "worker": "worker",
+    "time": "now + {b}", "before": "before + {b}", "after": "after + {b}", "in": "(s + 1) % 2 * batch + {b}",
+    "out": "s % 2 * batch + {b}", "step": "{b}", "member": "{b}", "one": "0", "worker": "worker",
 }  # fmt: skip
+
+_GIVEN = ("steps", "batch", "rows", "layout", "shares", "more")  # by every call
+_FIXED = ("gemm", "pack", "constants")
+
+
+def all_rows(place: Place) -> str:
+    """The name under which a call gives the rows of a value for all steps, one behind another."""
+    name = place.buffer.name
+    return name if place.buffer.rows == "time" else f"rows_{name}"
 
 
 @dataclass
 class Loop:
-    """One direction: what its table holds, by name, and the weights of its products."""
+    """One direction: its text, and what its table holds: first what each call brings, then numbers that stay."""
 
-    names: list[str]
-    weights: list[Matrix]
-    slots: Slots
-    text: str
-    buffers: list[Buffer]
-    constants: np.ndarray = field(default_factory=lambda: np.zeros(0))
-    fixed: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))  # the table, but for what a call brings
-    place: dict[str, int] = field(default_factory=dict)  # of the names in the table
-
-    def table(self, panel: int) -> np.ndarray:
-        """The table with all that does not change from call to call; ``panel`` columns are in a panel of weights."""
-        values = dict(self.slots.sizes)
-        values |= {f"w_{b.name}": b.width for b in self.buffers}
-        for i, m in enumerate(self.weights):
-            values |= {f"u{i}_k": m.k, f"u{i}_n": m.n, f"u{i}_panels": -(-m.n // panel)}
-        return np.array([values.get(name, 0) for name in self.names], np.int64)
+    given: list[str]
+    fixed: np.ndarray
+    constants: np.ndarray
+    phases: int
+    buffers: list[Buffer]  # that the loop touches
+    packs: list[tuple[str, int]]  # packed weights: name and size
+    work: int  # arithmetic of one row, about
+    scratch: int  # numbers for each row, of an operand packed
 
 
-def _address(place: Place, b: str, sizes: Callable[[Place], str]) -> str:
-    name = place.buffer.name
-    row = _ROW[place.buffer.rows].format(b=b)
-    where = name if row == "0" else f"{name} + SIZE * ({row}) * w_{name}"
-    column = sizes(place)
-    return where if column == "0" else f"{where} + SIZE * {column}"
+class _Text:
+    """Writes one direction, collecting the names that its table must hold."""
 
+    def __init__(self, name: str, plan: Plan, work: Pass, backward: bool, dtype: np.dtype):
+        self.name, self.plan, self.work, self.backward, self.dtype = name, plan, work, backward, dtype
+        self.slots = Slots()
+        self.buffers: dict[str, Buffer] = {}
+        self.given: dict[str, None] = dict.fromkeys(_GIVEN)
+        self.weights: dict[Matrix, str] = {}
+        self.functions: dict[str, Callable] = {}
+        self.units: list[str] = []
+        self.phases: list[list[str]] = []
+        loop = self._loop()
+        before, after = self._around()
+        packs = [self._pack(m, name) for m, name in self.weights.items()]
+        self.phases = [p for p in [packs, before, loop, *after] if p]
 
-def _loop(name: str, plan: Plan, work: Pass, backward: bool) -> tuple[Loop, dict[str, Callable]]:
-    slots = Slots()
-    buffers: dict[str, Buffer] = {}
-    weights: list[Matrix] = []
-    functions: dict[str, Callable] = {}
-    units, lines = [], []
-    stored = {t.value.number for t in work.stores if not t.add}
+    # ------------------------------------------------------------------ places and weights
 
-    def column(place: Place) -> str:
+    def _column(self, place: Place) -> str:
         if place.column == 0:
-            return "0"
-        return slots.size(("column", place.part.number if place.part is not None else place), place.column)
+            return ""
+        key = ("column", place.part.number if place.part is not None else place)
+        return f" + SIZE * {self.slots.size(key, place.column)}"
 
-    def use(place: Place) -> None:
-        buffers[place.buffer.name] = place.buffer
+    def _address(self, place: Place, b: str) -> str:
+        """Of row b in the loop."""
+        buffer = place.buffer
+        self.buffers[buffer.name] = buffer
+        self.given[buffer.name] = None
+        row = _ROW[buffer.rows].format(b=b)
+        where = buffer.name if row == "0" else f"{buffer.name} + SIZE * ({row}) * {self._width(buffer)}"
+        return where + self._column(place)
 
-    for event, ready in zip(work.events, work.ready):
-        if isinstance(event, Product):
-            use(event.operand)
-            use(event.to)
-            w = f"u{len(weights)}"
-            weights.append(event.matrix)
-            operand, to = (_address(p, "first", column) for p in (event.operand, event.to))
-            left, right = f"{operand}, w_{event.operand.buffer.name}, 1, {w}_k", f"{w}, {w}_n, 0, {w}_panels"
-            result = f"{to}, w_{event.to.buffer.name}, {int(event.add)}"
-            lines.append(f"        call12(gemm, (m, {left}, {right}, {result}))")
-            continue
+    def _width(self, buffer: Buffer) -> str:
+        if buffer.rows == "time" and buffer.name.startswith("gy"):  # 0 where the cotangent is zero in every row
+            self.given[f"w_{buffer.name}"] = None
+            return f"w_{buffer.name}"
+        return self.slots.named(f"w_{buffer.name}", buffer.width)
 
-        def place(v: Value, ready: set[int] = ready) -> Place | None:
-            if v.base.kind in MEMORY:
-                return plan.leaf(v)
-            there = v.number in ready or (backward and v.number not in stored)
-            return plan.placed.get(v.number) if there else None
+    def _rows(self, place: Place) -> str:
+        """Address of a value in all rows."""
+        self.given[all_rows(place)] = None
+        return all_rows(place) + self._column(place)
 
-        rows = RowFunction(f"{name}_rows{len(units)}", event, place, slots)
-        functions |= rows.functions
-        units.append(rows.text())
-        arrays = []
-        for p in rows.arrays.values():
-            use(p)
-            arrays.append(f"array({_address(p, 'b', column)}, w_{p.buffer.name})")
-        lines.append("        for b in range(first, first + m):")
-        lines.append(f"            {rows.name}({', '.join([*arrays, *rows.sizes, 'k'])})")
-    names = ["gemm", "steps", "batch", "offsets", "shares", "constants"]
-    for b in buffers:
-        names += [b, f"w_{b}"]
-    for i in range(len(weights)):
-        names += [f"u{i}", f"u{i}_k", f"u{i}_n", f"u{i}_panels"]
-    names += slots.sizes
-    unpack = "\n".join(f"    {n} = t[{i}]" for i, n in enumerate(names))
-    steps = "range(steps - 1, -1, -1)" if backward else "range(steps)"
-    text = "\n\n".join(units) + ("\n\n" if units else "")
-    count, constants = len(names), max(1, len(slots.constants))
-    body = "\n".join(lines) or "        pass"
-    text += _LOOP.format(name=name, count=count, unpack=unpack, constants=constants, steps=steps, work=body)
-    return Loop(names, weights, slots, text, list(buffers.values())), functions
+    def _weight(self, m: Matrix) -> str:
+        name = self.weights.setdefault(m, f"u{len(self.weights)}")
+        self.given[name] = None
+        self.slots.named(f"{name}_k", m.k)
+        self.slots.named(f"{name}_n", m.n)
+        return name
+
+    def _parameter(self, i: int, start: int, turned: bool) -> str:
+        """Address of the first number of rows ``start`` .. of the weight as a product sees it."""
+        self.given[f"p{i}"] = None
+        length = self.slots.named(f"p{i}_row", self.plan.cell.parameters[i][-1])
+        if not start:
+            return f"p{i}"
+        return f"p{i} + SIZE * {self.slots.size(('start', i, start), start)}" + ("" if turned else f" * {length}")
+
+    def _pack(self, m: Matrix, name: str) -> str:
+        source, row = self._parameter(m.index, m.start, m.turned), f"p{m.index}_row"
+        strides = f"1, {row}" if m.turned else f"{row}, 1"
+        return f"call8(pack, ({source}, {strides}, {name}_k, {name}_n, {name}, worker, workers))"
+
+    # ------------------------------------------------------------------ the loop
+
+    def _loop(self) -> list[str]:
+        lines = []
+        stored = {t.value.number for t in self.work.stores if not t.add}
+        for event, ready in zip(self.work.events, self.work.ready):
+            if isinstance(event, Product):
+                lines.append(self._product(event))
+                continue
+
+            def place(v: Value, ready: set[int] = ready) -> Place | None:
+                if v.base.kind in MEMORY:
+                    return self.plan.leaf(v)
+                there = v.number in ready or (self.backward and v.number not in stored)
+                return self.plan.placed.get(v.number) if there else None
+
+            rows = RowFunction(f"{self.name}_rows{len(self.units)}", event, place, self.slots)
+            self.functions |= rows.functions
+            self.units.append(rows.text())
+            arrays = [f"array({self._address(p, 'b')}, {self._width(p.buffer)})" for p in rows.arrays.values()]
+            lines.append("for b in range(first, first + m):")
+            lines.append(f"    {rows.name}({', '.join([*arrays, *rows.sizes, 'k'])})")
+        if not lines:
+            return []
+        work = "\n".join(" " * 12 + line for line in lines)
+        steps = "range(steps - 1, -1, -1)" if self.backward else "range(steps)"
+        constants = max(1, len(self.slots.constants))
+        return _LOOP.format(constants=constants, steps=steps, work=work).split("\n")
+
+    def _product(self, p: Product) -> str:
+        operand, to, w = self._address(p.operand, "first"), self._address(p.to, "first"), self._weight(p.matrix)
+        panels = f"({w}_n + WIDTH - 1) // WIDTH"
+        left = f"m, {operand}, {self._width(p.operand.buffer)}, 1, {w}_k"
+        return f"call12(gemm, ({left}, {w}, {w}_n, 0, {panels}, {to}, {self._width(p.to.buffer)}, {int(p.add)}))"
+
+    # ------------------------------------------------------------------ products of all rows
+
+    def _around(self) -> tuple[list[str], list[list[str]]]:
+        """The phase before the loop, and those behind it."""
+        if not self.backward:
+            return [self._product_of_rows(p) for p in self.plan.hoisted], []
+        after = [[f"if {p.to.buffer.name}:\n            {self._product_of_rows(p)}" for p in self.plan.late]]
+        for w in self.plan.gradients:
+            if w.a is not None:
+                pack, product = self._weight_gradient(w, w.a)
+                guard = f"if d_p{w.parameter}:\n            "
+                if len(after) > 1:  # all weights share one scratch: a barrier stands between
+                    after.append([])
+                after[-1].append(guard + pack)
+                after.append([guard + product])
+        return [], after
+
+    def _product_of_rows(self, p: Product) -> str:
+        operand, to, w = self._rows(p.operand), self._rows(p.to), self._weight(p.matrix)
+        left = f"gemm, rows, {operand}, {self._width(p.operand.buffer)}, 1, {w}_k"
+        return f"product({left}, {w}, {w}_n, {to}, {self._width(p.to.buffer)}, {int(p.add)}, worker, workers)"
+
+    def _weight_gradient(self, w: WeightGradient, a: Place) -> tuple[str, str]:
+        """Pack one operand of a^T g (or g^T a, of the parameter turned), and multiply."""
+        self.given |= dict.fromkeys((f"d_p{w.parameter}", "scratch"))
+        self._parameter(w.parameter, 0, w.turned)
+        k = self.slots.size(("terms", w.parameter, w.start, w.k), w.k)
+        n = self.slots.size(("terms", w.parameter), w.n)
+        a_row, g_row = self._width(a.buffer), self._width(w.g.buffer)
+        at_a, at_g = self._rows(a), self._rows(w.g)
+        left, right = ((at_g, g_row, n), (at_a, a_row, k)) if w.turned else ((at_a, a_row, k), (at_g, g_row, n))
+        to, row = f"d_p{w.parameter}", f"p{w.parameter}_row"
+        if w.start:
+            start = self.slots.size(("start", w.parameter, w.start), w.start)
+            to += f" + SIZE * {start}" + ("" if w.turned else f" * {row}")
+        add = "1" if w.add else "more"
+        pack = f"call8(pack, ({right[0]}, {right[1]}, 1, rows, {right[2]}, scratch, worker, workers))"
+        product = (
+            f"product(gemm, {left[2]}, {left[0]}, 1, {left[1]}, rows, scratch, {right[2]}, {to}, {row}, {add}, "
+            "worker, workers)"
+        )
+        return pack, product
+
+    # ------------------------------------------------------------------ all of it
+
+    def text(self) -> str:
+        names = [*self.given, *_FIXED, *self.slots.sizes]
+        unpack = "\n".join(f"    {n} = t[{i}]" for i, n in enumerate(names))
+        parts = []
+        for i, lines in enumerate(self.phases):
+            head = f"    {'if' if i == 0 else 'elif'} phase == {i}:"
+            parts.append("\n".join([head, *(line if line[:1] == " " else " " * 8 + line for line in lines)]))
+        body = _BODY.format(name=self.name, count=len(names), unpack=unpack, phases="\n".join(parts) or "    pass")
+        return "\n\n".join([*self.units, body])
+
+    def loop(self) -> Loop:
+        constants = np.array(self.slots.constants or [0.0], self.dtype)
+        kernels = gemm.kernels(self.dtype)
+        fixed = [kernels.rows, kernels.pack_panels, constants.ctypes.data, *self.slots.sizes.values()]
+        table = np.array([0] * len(self.given) + fixed, np.int64)
+        packs = [(name, m.k * kernels.width * -(-m.n // kernels.width)) for m, name in self.weights.items()]
+        buffers = list(self.buffers.values())
+        work = sum(m.k * m.n for m in self.weights) + 50 * sum(b.width for b in buffers)
+        operands = [w.k if w.turned else w.n for w in self.plan.gradients if self.backward and w.a is not None]
+        scratch = max([kernels.width * -(-n // kernels.width) for n in operands], default=0)
+        return Loop(list(self.given), table, constants, len(self.phases), buffers, packs, work, scratch)
 
 
 class CellKernel:
-    """The two compiled loops of a plan, for one dtype."""
+    """The two compiled passes of a plan, for one dtype."""
+
+    forward: Loop
+    backward: Loop
+    source: str
+    module: Any = field(repr=False)
 
     def __init__(self, name: str, plan: Plan, dtype: np.dtype):
         self.plan, self.dtype = plan, dtype
-        self.forward, functions = _loop("forward", plan, plan.forward, False)
-        self.backward, more = _loop("backward", plan, plan.backward, True)
-        head = _HEAD.format(size=dtype.itemsize, dtype=dtype.name)
-        intrinsics = [micro.address_as_int64, micro.call12, micro.fast_add, micro.fast_max]
-        needed: list[Any] = [*(functions | more).values(), *intrinsics]
-        text = head + self.forward.text + "\n\n" + self.backward.text
+        forward = _Text("forward", plan, plan.forward, False, dtype)
+        backward = _Text("backward", plan, plan.backward, True, dtype)
+        head = _HEAD.format(constants=gemm.constants(dtype), dtype=dtype.name)
+        needed: list[Any] = [*(forward.functions | backward.functions).values(), shares.product]
+        needed += [micro.address_as_int64, micro.call8, micro.call12, micro.fast_add, micro.fast_max]
         title = f"Recurrent cell '{name}', {dtype.name}: all steps forward, all steps backward"
-        self.source = emit(title, text, needed, dtype)
+        self.source = emit(title, head + forward.text() + "\n\n" + backward.text(), needed, dtype)
         self.module = load(f"cell_{name}_{dtype.name}", self.source)
-        for loop in (self.forward, self.backward):
-            loop.constants = np.array(loop.slots.constants or [0.0], dtype)
-            loop.fixed = loop.table(gemm.panel_width(dtype))
-            loop.place = {name: i for i, name in enumerate(loop.names)}
+        self.forward, self.backward = forward.loop(), backward.loop()

@@ -11,7 +11,7 @@ import numpy as np
 
 from minigrad.compiler.emit import CellKernel
 from minigrad.compiler.plan import Plan
-from minigrad.compiler.run import Run
+from minigrad.compiler.run import Sequence
 from minigrad.compiler.trace import CannotCompile, trace
 from minigrad.engine import Operation, Tensor, apply, is_recording
 from minigrad.engine.backward import pull_back
@@ -104,29 +104,28 @@ def _compile(cell: Callable, params: Any, xs: Any, state: Any) -> CellKernel | s
 
 
 def run_fused(kernel: CellKernel, definition: Callable, cell: Callable, params: Any, xs: Any, state: Any,
-              lengths: np.ndarray | None, reverse: bool) -> tuple[Any, Any]:  # fmt: skip
-    """``definition(cell, params, xs, state, lengths, reverse)`` as one operation."""
-    operands = (*leaves(xs), *leaves(state), *leaves(params))
-    a = len(leaves(xs))
-    b = a + len(leaves(state))
+              lengths: np.ndarray | None, reverse: bool, every: int | None) -> tuple[Any, Any]:  # fmt: skip
+    """``definition(cell, params, xs, state, lengths, reverse, every)`` as one operation."""
+    x_leaves, s_leaves, p_leaves = leaves(xs), leaves(state), leaves(params)
+    a, b = len(x_leaves), len(x_leaves) + len(s_leaves)
+    graph = kernel.plan.cell
+    n = len(graph.ys)
 
-    def forward(backend: Any, *arrays: Any, runs: list[Run]) -> tuple:
-        run = Run(kernel, list(arrays[:a]), list(arrays[a:b]), list(arrays[b:]), lengths, reverse)
+    def forward(backend: Any, *arrays: Any, runs: list[Sequence]) -> tuple:
+        run = Sequence(kernel, list(arrays[:a]), list(arrays[a:b]), list(arrays[b:]), lengths, reverse, every)
         runs.append(run)
         ys, final = run.forward()
         return (*ys, *final)
 
-    def rule(g: tuple, y: Any, *inputs: Tensor, runs: list[Run]) -> list[Tensor | None]:
+    def rule(g: tuple, y: Any, *inputs: Tensor, runs: list[Sequence]) -> list[Tensor | None]:
         if is_recording():  # a derivative of this derivative may be wanted: differentiate the definition
             p, x, s = rebuild(params, inputs[b:]), rebuild(xs, inputs[:a]), rebuild(state, inputs[a:b])
-            ys, final = definition(cell, p, x, s, lengths, reverse)
+            ys, final = definition(cell, p, x, s, lengths, reverse, every)
             return pull_back(leaves(ys) + leaves(final), g, list(inputs), create_graph=True)
         arrays = [None if c is None else c.data for c in g]
-        n = len(g) - (b - a)
-        dxs, dstates, dparams = runs[0].backward(arrays[:n], arrays[n:])
-        return [None if d is None else Tensor(d) for d in (*dxs, *dstates, *dparams)]
+        found = runs[0].backward(arrays[:n], arrays[n:], [x.requires_grad for x in inputs])
+        return [None if d is None else Tensor(d) for d in found]
 
-    results = apply(Operation(f"scan {cell.__name__}", forward, rule), operands, {"runs": []})
-    n = len(results) - (b - a)
-    graph = kernel.plan.cell
+    operation = Operation(f"scan {cell.__name__}", forward, rule)
+    results = apply(operation, (*x_leaves, *s_leaves, *p_leaves), {"runs": []})
     return rebuild(graph.y_tree, results[:n]), rebuild(graph.state_tree, results[n:])

@@ -23,8 +23,8 @@ from minigrad.compiler.trace import CellGraph, Gradient
 
 class Buffer(NamedTuple):
     """Memory of rows. ``rows`` says which: "time" (one for each step and member), "before" and "after" (a state in
-    time, initial rows first), "in" and "out" (the cotangent of a state, carried), "step" (reused by each step),
-    "one" (the same for all), "worker" (one for each)."""
+    time, initial rows and all), "member" (one for each member: a state that no step changes), "in" and "out" (the
+    cotangent of a state, carried), "step" (reused by each step), "one" (the same for all), "worker" (one for each)."""
 
     name: str
     width: int
@@ -59,15 +59,17 @@ class Product(NamedTuple):
 
 
 class WeightGradient(NamedTuple):
-    """parameter[start : start + k] += a^T g over all rows, with a of width k, turned if so; without a the sum of the
-    workers' rows of g."""
+    """parameter[start : start + k] = (or +=, with ``add``) a^T g over all rows, a of width k and g of width n, turned
+    if so; without a the sum of the workers' rows of g."""
 
     parameter: int
     a: Place | None
     g: Place
     start: int
     k: int
+    n: int
     turned: bool
+    add: bool
 
 
 @dataclass
@@ -104,6 +106,7 @@ class Plan:
         self.hoisted: list[Product] = []
         self.late: list[Product] = []
         self.gradients: list[WeightGradient] = []
+        self.fixed = [v.kind == "state" and v.attr == k for k, v in enumerate(cell.states)]  # no step changes them
         self.y_from: list[int | None] = []  # the state that a y is, which then needs no memory of its own
         self.forward, self.backward = Pass(), Pass()
         self._plan_forward()
@@ -125,6 +128,8 @@ class Plan:
         if base.kind not in names:
             return None
         prefix, rows = names[base.kind]
+        if base.kind == "state" and self.fixed[base.attr]:
+            rows = "member"
         return Place(self.buffer(f"{prefix}{base.attr}", base.width, rows), part)
 
     def _put(self, stores: list[Store], v: Value, buffer: Buffer, add: bool = False) -> Place:
@@ -145,9 +150,10 @@ class Plan:
     def _plan_forward(self) -> None:
         cell, stores = self.cell, self.forward.stores
         for k, v in enumerate(cell.states):
-            self._put(stores, v, self.buffer(f"after{k}", v.width, "after"))
+            if not self.fixed[k]:
+                self._put(stores, v, self.buffer(f"after{k}", v.width, "after"))
         for j, y in enumerate(cell.ys):
-            same = [k for k, s in enumerate(cell.states) if s is y]
+            same = [k for k, s in enumerate(cell.states) if s is y and not self.fixed[k]]
             self.y_from.append(same[0] if same else None)
             if not same:
                 self._put(stores, y, self.buffer(f"y{j}", y.width, "time"))
@@ -246,7 +252,7 @@ class Plan:
         if self._in_time(v):
             return self.placed[v.number]
         place = self.leaf(v)
-        if place is not None and place.buffer.rows in ("time", "before"):
+        if place is not None and place.buffer.rows in ("time", "before", "member"):
             return place
         found = self._emit(v, self.buffer(f"d{v.number}", v.width, "time"))
         self.placed[v.number] = found
@@ -264,17 +270,21 @@ class Plan:
         return total
 
     def _parameter(self, i: int, gradient: Gradient) -> None:
-        for term in gradient.terms:
-            if number(term.g) == 0:
-                continue
+        shape = self.cell.parameters[i]
+        terms = [t for t in gradient.terms if number(t.g) != 0]
+        products = [t for t in terms if t.a is not None]
+        for term in terms:
             if term.a is None:
                 buffer = self.buffer(f"sum{i}", term.g.width, "worker")
                 self._emit(term.g, buffer, add=True)
                 if all(w.parameter != i for w in self.gradients):
-                    self.gradients.append(WeightGradient(i, None, Place(buffer), 0, 0, gradient.turned))
-            else:
-                a, g = self._where(term.a), self._keep(term.g)
-                self.gradients.append(WeightGradient(i, a, g, term.start, term.a.width, gradient.turned))
+                    self.gradients.append(WeightGradient(i, None, Place(buffer), 0, 0, 0, gradient.turned, True))
+        for term in products:
+            assert term.a is not None
+            rows = shape[-1] if gradient.turned else shape[0]
+            a, g, k = self._where(term.a), self._keep(term.g), term.a.width
+            add = term is not products[0] or k < rows
+            self.gradients.append(WeightGradient(i, a, g, term.start, k, term.g.width, gradient.turned, add))
 
 
 class _Stages:

@@ -23,9 +23,14 @@ class Slots:
 
     def size(self, key: tuple, value: int) -> str:
         if key not in self._known:
-            self._known[key] = f"n{len(self.sizes)}"
+            self._known[key] = f"n{sum(known.startswith('n') for known in self._known.values())}"
             self.sizes[self._known[key]] = value
         return self._known[key]
+
+    def named(self, name: str, value: int) -> str:
+        """A size under a name of its own."""
+        self.sizes[name] = value
+        return name
 
     def constant(self, v: Value) -> str:
         key = ("constant", v.number)

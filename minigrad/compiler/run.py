@@ -1,16 +1,18 @@
-"""Floor 4: run a compiled cell over a sequence: memory, tables, and the products before and after the loops.
+"""Floor 4: run a compiled cell over a sequence: its memory, and the tables of numbers that its two passes read.
 
-Members of a batch with ``lengths`` are sorted by length and packed: row off[s] + b is step s of the b-th longest, so a
-step works on the first m rows and what lies behind the end of a sequence is neither read nor written.
+``Run`` works on rows (``layout.py``). ``Sequence`` puts a user's (T, B, n) into rows, runs it whole or in segments of
+which only the states between are kept, and takes the results out again.
 """
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from minigrad.compiler.emit import CellKernel, Loop
-from minigrad.compiler.graph import Matrix
-from minigrad.compiler.plan import Place
+from minigrad.compiler.layout import Layout, layout
+from minigrad.compiler.plan import Buffer
 from minigrad.kernels.cpu import gemm, parallel
 
 Array = np.ndarray
@@ -18,202 +20,209 @@ Some = list[Array | None]
 _SERIAL = 300_000  # multiply-adds of a pass below which one thread is faster
 
 
-class Layout:
-    """Which row holds which step of which member. Without lengths, row s B + b."""
+class Arena:
+    """Rows of memory under names, in one block; each begins on a cache line."""
 
-    def __init__(self, steps: int, batch: int, lengths: Array | None, reverse: bool):
-        self.steps, self.batch, self.reverse = steps, batch, reverse
-        self.order: Array | None = None
-        if lengths is None:
-            self.rows = steps * batch
-            self.off = np.arange(steps + 1, dtype=np.int64) * batch
-            return
-        self.order = np.argsort(-lengths, kind="stable")
-        self.lengths = lengths[self.order]
-        active = np.arange(steps)[:, None] < self.lengths  # (T, B)
-        self.off = np.concatenate([[0], np.cumsum(active.sum(1))]).astype(np.int64)
-        self.rows = int(self.off[-1])
-        step, member = np.nonzero(active)
-        time = self.lengths[member] - 1 - step if reverse else step
-        self.index = (time, self.order[member])
-        self.before = np.where(step > 0, batch + self.off[step - 1] + member, member)  # row of the state before
-        self.last = np.where(self.lengths > 0, batch + self.off[self.lengths - 1] + np.arange(batch), np.arange(batch))
+    def __init__(self, dtype: np.dtype):
+        self.dtype, self.size, self.offsets = dtype, 0, {}  # type: ignore[var-annotated]
 
-    def pack(self, x: Array) -> Array:
-        """(T, B, n) to (rows, n)."""
-        if self.order is not None:
-            return x[self.index]
-        return np.ascontiguousarray(x[::-1] if self.reverse else x).reshape(self.rows, x.shape[2])
+    def add(self, name: str, numbers: int) -> None:
+        self.offsets[name] = self.size
+        self.size += -(-numbers * self.dtype.itemsize // 64) * 64
 
-    def unpack(self, rows: Array) -> Array:
-        """(rows, n) to (T, B, n), 0 behind the ends."""
-        if self.order is not None:
-            out = np.zeros((self.steps, self.batch, rows.shape[1]), rows.dtype)
-            out[self.index] = rows
-            return out
-        out = rows.reshape(self.steps, self.batch, rows.shape[1])
-        return out[::-1] if self.reverse else out
+    def place(self, at: dict[str, int]) -> Array:
+        """The block; ``at`` learns the addresses."""
+        block = np.empty(self.size + 64, np.uint8)
+        first = (block.ctypes.data + 63) // 64 * 64
+        for name, offset in self.offsets.items():
+            at[name] = first + offset
+        return block
 
-    def sort(self, state: Array) -> Array:
-        return state if self.order is None else state[self.order]
 
-    def unsort(self, state: Array) -> Array:
-        if self.order is None:
-            return state
-        out = np.empty_like(state)
-        out[self.order] = state
-        return out
+class Gradients:
+    """Of the parameters that want one; several runs may add to them."""
 
-    def shares(self, workers: int) -> Array:
-        """Members of each worker, so that all have about the same number of rows."""
-        if self.order is None:
-            return np.array([self.batch * w // workers for w in range(workers + 1)], np.int64)
-        done = np.concatenate([[0], np.cumsum(self.lengths)])
-        cuts = np.searchsorted(done, [done[-1] * w / workers for w in range(workers + 1)]).astype(np.int64)
-        cuts[0], cuts[-1] = 0, self.batch
-        return cuts
+    def __init__(self, kernel: CellKernel, params: list[Array], wanted: list[bool], rows: int):
+        self.params, self.more = params, 0
+        self.found: Some = [None] * len(params)
+        self.sums: dict[int, Array] = {}
+        for w in kernel.plan.gradients:
+            p, i = params[w.parameter], w.parameter
+            if w.a is None:
+                self.sums[i] = np.zeros((parallel.workers(), w.g.buffer.width), p.dtype)
+            elif wanted[i] and self.found[i] is None:
+                self.found[i] = np.zeros(p.shape, p.dtype) if w.add or rows == 0 else np.empty(p.shape, p.dtype)
+
+    def results(self) -> Some:
+        for i, rows in self.sums.items():
+            self.found[i] = rows.sum(0).reshape(self.params[i].shape)
+        return self.found
 
 
 class Run:
-    """One forward pass, and what the backward pass needs of it."""
+    """One forward pass over rows, and what the backward pass needs of it. Arrays are contiguous."""
+
+    def __init__(self, kernel: CellKernel, rows: list[Array], states: list[Array], params: list[Array], layout: Layout):
+        self.kernel, self.plan, self.dtype, self.layout = kernel, kernel.plan, kernel.dtype, layout
+        self.address_of = gemm.kernels(kernel.dtype).address_of
+        self.states = states
+        self.at: dict[str, int] = {}
+        self.keep: list[Array] = []  # what ``at`` points to
+        for i, x in enumerate(rows):
+            self._give(f"x{i}", x)
+        for i, p in enumerate(params):
+            self._give(f"p{i}", p if p.ndim == 2 else p.reshape(1, -1))
+
+    def _give(self, name: str, array: Array) -> None:
+        self.at[name] = self.address_of(array)
+        self.keep.append(array)
+
+    def forward(self) -> tuple[list[Array], list[Array]]:
+        """ys (rows, n) and final states (B, n)."""
+        plan, place = self.plan, self.layout
+        states = []
+        for k, first in enumerate(self.states):
+            state = first
+            if not plan.fixed[k]:
+                state = np.empty((place.batch + place.rows, first.shape[1]), self.dtype)
+                state[place.initial] = first
+            self._give(f"before{k}", state)
+            self.at[f"after{k}"] = self.at[f"before{k}"]
+            states.append(state)
+        ys = []
+        for j, source in enumerate(plan.y_from):
+            if source is None:
+                ys.append(np.empty((place.rows, plan.cell.ys[j].width), self.dtype))
+                self._give(f"y{j}", ys[j])
+            else:
+                ys.append(states[source][place.after])
+        self._call(self.kernel.forward, self.kernel.module.forward.address, self.at, self.keep, 0)
+        self.in_time = states
+        return ys, [s if fixed else s[place.last] for s, fixed in zip(states, plan.fixed)]
+
+    def backward(self, gys: Some, gstates: Some, gradients: Gradients, dxs: Some) -> list[Array]:
+        """Cotangents of the initial states from those of ys (rows, n) and final states; adds to ``gradients`` and fills
+        ``dxs`` (rows, I), where None is not wanted."""
+        plan, place = self.plan, self.layout
+        at, keep = dict(self.at), list(self.keep)
+
+        def give(name: str, array: Array) -> None:
+            at[name] = self.address_of(array)
+            keep.append(array)
+
+        for j, g in enumerate(gys):
+            width = plan.cell.ys[j].width
+            give(f"gy{j}", np.zeros((1, width), self.dtype) if g is None else g)
+            at[f"w_gy{j}"] = 0 if g is None else width
+        carries = []
+        for k, (first, g) in enumerate(zip(self.states, gstates)):
+            carry = np.zeros((2 * place.batch, first.shape[1]), self.dtype)
+            if g is not None:  # read by the last step of each member
+                carry[place.ends % 2 * place.batch + np.arange(place.batch)] = g
+            give(f"in{k}", carry)
+            at[f"out{k}"] = at[f"in{k}"]
+            carries.append(carry)
+        for i, found in enumerate(gradients.found):
+            at[f"d_p{i}"] = 0 if found is None else self.address_of(found)
+        for i, rows in gradients.sums.items():
+            give(f"sum{i}", rows)
+        for i, dx in enumerate(dxs):
+            at[f"dx{i}"] = 0 if dx is None else self.address_of(dx)
+        for k, state in enumerate(self.in_time):
+            names = [f"rows_before{k}", f"rows_after{k}"]
+            for name, rows in zip(names, (place.members if plan.fixed[k] else place.before, place.after)):
+                if name in self.kernel.backward.given:
+                    give(name, state[rows])
+        self._call(self.kernel.backward, self.kernel.module.backward.address, at, keep, gradients.more)
+        gradients.more = 1
+        return [c[: place.batch] for c in carries]
+
+    def _call(self, loop: Loop, address: int, at: dict[str, int], keep: list[Array], more: int) -> None:
+        """One launch; ``at`` has all addresses but those of memory that only the kernel uses."""
+        place = self.layout
+        if place.rows == 0:
+            return
+        lasting, passing = Arena(self.dtype), Arena(self.dtype)
+        for b in loop.buffers:
+            if b.name not in at:
+                (lasting if b.rows == "time" else passing).add(b.name, self._count(b) * b.width)
+        for name, size in loop.packs:
+            passing.add(name, size)
+        if loop.scratch:
+            passing.add("scratch", loop.scratch * place.rows)
+        workers = parallel.workers() if place.rows * loop.work > _SERIAL else 1
+        keep.append(lasting.place(at))
+        block = passing.place(at)
+        at["steps"], at["batch"], at["rows"], at["layout"] = place.steps, place.batch, place.rows, place.address
+        at["shares"], at["more"] = place.shares(workers), more
+        table = loop.fixed.copy()
+        table[: len(loop.given)] = [at[name] for name in loop.given]
+        parallel.run(address, table.ctypes.data, loop.phases, workers)
+        del block
+
+    def _count(self, b: Buffer) -> int:
+        return self.layout.rows if b.rows == "time" else self.layout.batch
+
+
+class Sequence:
+    """``cell`` over xs (T, B, n) from states (B, n); with ``every``, segments of so many steps are run again in the
+    backward pass, so that memory is that of one segment, of the states between them, and of inputs and outputs."""
 
     def __init__(self, kernel: CellKernel, xs: list[Array], states: list[Array], params: list[Array],
-                 lengths: Array | None, reverse: bool):  # fmt: skip
-        self.kernel, self.plan, self.dtype = kernel, kernel.plan, kernel.dtype
-        self.params = params
-        self.layout = Layout(*xs[0].shape[:2], lengths, reverse)
-        self.memory: dict[str, Array] = {}
-        self.initial = states
-        self._same_row: set[str] = set()  # cotangents that are 0 in every row
-        for i, x in enumerate(xs):
-            self.memory[f"x{i}"] = self.layout.pack(x)
-        for i, p in enumerate(params):
-            if p.ndim < 2 or p.shape[0] == 1:
-                self.memory[f"p{i}"] = np.ascontiguousarray(p).reshape(1, -1)
+                 lengths: Array | None, reverse: bool, every: int | None):  # fmt: skip
+        self.kernel, self.plan = kernel, kernel.plan
+        self.layout = layout(*xs[0].shape[:2], lengths, reverse)
+        self.rows = [self.layout.pack(np.ascontiguousarray(x)) for x in xs]
+        self.states = [np.ascontiguousarray(self.layout.sort(s)) for s in states]
+        self.params = [np.ascontiguousarray(p) for p in params]
+        steps = self.layout.steps
+        self.every = every if every and every < steps else None
+        self.starts = range(0, steps, self.every or steps)
+        self.runs: list[Run] = []
+
+    def _run(self, start: int, states: list[Array]) -> tuple[Run, slice]:
+        """The segment from ``start`` on, and its rows."""
+        if self.every is None:
+            return Run(self.kernel, self.rows, states, self.params, self.layout), slice(None)
+        part, rows = self.layout.segment(start, min(start + self.every, self.layout.steps))
+        return Run(self.kernel, [x[rows] for x in self.rows], states, self.params, part), rows
 
     def forward(self) -> tuple[list[Array], list[Array]]:
         """ys (T, B, n) and final states (B, n)."""
-        plan, layout = self.plan, self.layout
-        states = []
-        for k, first in enumerate(self.initial):
-            state = np.empty((layout.batch + layout.rows, first.shape[1]), self.dtype)
-            state[: layout.batch] = layout.sort(first)
-            self.memory[f"before{k}"] = self.memory[f"after{k}"] = state
-            states.append(state)
-        self._allocate(self.kernel.forward)
-        for product in plan.hoisted:
-            gemm.product_into(self.memory[product.to.buffer.name], self._columns(product.operand, product.matrix.k),
-                              self._matrix(product.matrix), product.add)  # fmt: skip
-        self._run(self.kernel.forward, self.kernel.module.forward.address)
-        ys = []
-        for j, source in enumerate(plan.y_from):
-            rows = self.memory[f"y{j}"] if source is None else states[source][layout.batch :]
-            ys.append(layout.unpack(rows))
-        last = slice(layout.rows, None) if layout.order is None else layout.last
-        return ys, [layout.unsort(s[last]) for s in states]
+        states, self.between = self.states, []
+        if self.every is None:
+            run, _ = self._run(0, states)
+            ys, states = run.forward()
+            self.runs = [run]
+        else:
+            ys = [np.empty((self.layout.rows, y.width), self.kernel.dtype) for y in self.plan.cell.ys]
+            for start in self.starts:
+                self.between.append(states)
+                run, rows = self._run(start, states)
+                parts, states = run.forward()
+                states = [np.ascontiguousarray(s) for s in states]  # and not a view that keeps all the rest alive
+                for y, part in zip(ys, parts):
+                    y[rows] = part
+        return [self.layout.unpack(y) for y in ys], [self.layout.unsort(s) for s in states]
 
-    def backward(self, gys: Some, gstates: Some) -> tuple[list[Array], list[Array], Some]:
-        """Cotangents of xs, initial states and parameters from those of ys and final states."""
-        of_forward = dict(self.memory)
-        try:
-            return self._backward(gys, gstates)
-        finally:
-            self.memory = of_forward
-
-    def _backward(self, gys: Some, gstates: Some) -> tuple[list[Array], list[Array], Some]:
-        plan, layout, batch = self.plan, self.layout, self.layout.batch
-        for j, g in enumerate(gys):
-            width = plan.cell.ys[j].width
-            self.memory[f"gy{j}"] = np.zeros((1, width), self.dtype) if g is None else layout.pack(g)
-        self._same_row = {f"gy{j}" for j, g in enumerate(gys) if g is None}
-        carries = []
-        for k, first in enumerate(self.initial):
-            carry = np.zeros((2 * batch, first.shape[1]), self.dtype)
-            g = gstates[k]
-            if g is not None:  # read by the last step of each member
-                ends = layout.steps if layout.order is None else layout.lengths
-                carry[ends % 2 * batch + np.arange(batch)] = layout.sort(g)
-            self.memory[f"in{k}"] = self.memory[f"out{k}"] = carry
-            carries.append(carry)
-        self._allocate(self.kernel.backward)
-        self._run(self.kernel.backward, self.kernel.module.backward.address)
-        for product in plan.late:
-            to = self._time(product.to.buffer.name, product.to.buffer.width)
-            rows = self._columns(product.operand, product.matrix.k)
-            gemm.product_into(to, rows, self._matrix(product.matrix), product.add)
-        dxs = [layout.unpack(self._time(f"dx{i}", v.width)) for i, v in enumerate(plan.cell.d_xs)]
-        return dxs, [layout.unsort(c[:batch]) for c in carries], self._weight_gradients()
-
-    # ------------------------------------------------------------------ memory
-
-    def _time(self, name: str, width: int) -> Array:
-        if name not in self.memory:
-            self.memory[name] = np.empty((self.layout.rows, width), self.dtype)
-        return self.memory[name]
-
-    def _allocate(self, loop: Loop) -> None:
-        for b in [*loop.buffers, *(p.to.buffer for p in self.plan.hoisted)]:
-            if b.rows == "time":
-                self._time(b.name, b.width)
-            elif b.rows == "step":
-                self.memory[b.name] = np.empty((self.layout.batch, b.width), self.dtype)
-            elif b.rows == "worker":
-                self.memory[b.name] = np.zeros((self._workers(loop), b.width), self.dtype)
-
-    def _columns(self, place: Place, width: int) -> Array:
-        """All rows of a value, (rows, width)."""
-        memory, layout = self.memory[place.buffer.name], self.layout
-        if place.buffer.rows == "before":
-            memory = memory[: layout.rows] if layout.order is None else memory[layout.before]
-        elif place.buffer.rows == "after":
-            memory = memory[layout.batch :]
-        return memory[:, place.column : place.column + width]
-
-    def _matrix(self, m: Matrix) -> Array:
-        p = self.params[m.index]
-        return (p.T if m.turned else p)[m.start : m.start + m.k]
-
-    # ------------------------------------------------------------------ the loops
-
-    def _workers(self, loop: Loop) -> int:
-        work = self.layout.rows * (sum(m.k * m.n for m in loop.weights) + 50 * sum(b.width for b in loop.buffers))
-        return min(parallel.workers(), self.layout.batch) if work > _SERIAL else 1
-
-    def _run(self, loop: Loop, address: int) -> None:
-        layout, workers = self.layout, self._workers(loop)
-        if layout.rows == 0:
-            return
-        shares = layout.shares(workers)
-        packed = [gemm.panels(self._matrix(m)) for m in loop.weights]
-        table, place = loop.fixed.copy(), loop.place
-        table[:6] = (gemm.rows_address(self.dtype), layout.steps, layout.batch, layout.off.ctypes.data,
-                     shares.ctypes.data, loop.constants.ctypes.data)  # fmt: skip
-        for b in loop.buffers:
-            table[place[b.name]] = self.memory[b.name].ctypes.data
-            if b.name in self._same_row:
-                table[place[f"w_{b.name}"]] = 0
-        for i, panels in enumerate(packed):
-            table[place[f"u{i}"]] = panels.ctypes.data
-        parallel.run(address, table.ctypes.data, 1, workers)
-
-    def _weight_gradients(self) -> list[Array | None]:
-        found: list[Array | None] = [None] * len(self.params)
-        for w in self.plan.gradients:
-            p = self.params[w.parameter]
-            if w.a is None:
-                found[w.parameter] = self.memory[w.g.buffer.name].sum(0).reshape(p.shape)
-                continue
-            shape = p.shape[::-1] if w.turned else p.shape  # (k, n) as the product sees it
-            a, g = self._columns(w.a, w.k), self._columns(w.g, shape[1])
-            whole = w.k == shape[0] and found[w.parameter] is None
-            if whole:
-                out = found[w.parameter] = np.empty(p.shape, p.dtype)
-                left, right = (g, a) if w.turned else (a, g)
-                gemm.product_into(out, left.T, right)
-                continue
-            if found[w.parameter] is None:
-                found[w.parameter] = np.zeros(p.shape, p.dtype)
-            out = found[w.parameter]
-            part = gemm.product(a.T, g)
-            (out.T if w.turned else out)[w.start : w.start + w.k] += part
-        return found
+    def backward(self, gys: Some, gstates: Some, wanted: list[bool]) -> list[Array | None]:
+        """Cotangents of xs, initial states and parameters, None where not ``wanted``."""
+        place, dtype = self.layout, self.kernel.dtype
+        g_rows = [None if g is None else place.pack(np.ascontiguousarray(g)) for g in gys]
+        carried: Some = [None if g is None else place.sort(g) for g in gstates]
+        n = len(self.rows)
+        gradients = Gradients(self.kernel, self.params, wanted[n + len(self.states) :], place.rows)
+        dxs: Some = []
+        for i, v in enumerate(self.plan.cell.d_xs):
+            stored = any(b.name == f"dx{i}" for b in self.kernel.backward.buffers)  # by the loop, wanted or not
+            dxs.append(np.empty((place.rows, v.width), dtype) if wanted[i] or stored else None)
+        if self.every is None:
+            carried = list(self.runs[0].backward(g_rows, carried, gradients, dxs))
+        else:
+            for start, states in zip(self.starts[::-1], self.between[::-1]):
+                run, rows = self._run(start, states)
+                run.forward()
+                part = [None if g is None else g[rows] for g in g_rows]
+                carried = list(run.backward(part, carried, gradients, [None if d is None else d[rows] for d in dxs]))
+        found: list[Any] = [None if d is None else place.unpack(d) for d in dxs]
+        return found + [place.unsort(c) for c in carried] + gradients.results()  # type: ignore[arg-type]

@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 
 from minigrad.compiler.fused import kernel_of, run_fused
-from minigrad.engine import Tensor
+from minigrad.engine import Tensor, checkpoint
 from minigrad.engine.tree import leaves, rebuild, tree_map
 from minigrad.errors import DtypeError, ShapeError, describe
-from minigrad.ops import reshape, stack, unstack, where
+from minigrad.ops import concat, reshape, stack, unstack, where
 from minigrad.ops.shapes import as_tensor
 
 Cell = Callable[[Any, Any, Any], tuple[Any, Any]]
@@ -65,7 +65,7 @@ def _check_step(new: Any, old: Any, y: Any, batch: int) -> None:
 
 
 def scan(cell: Cell, params: Any, xs: Any, state: Any, *, lengths: Any = None, reverse: bool = False,
-         compiled: bool = True) -> tuple[Any, Any]:  # fmt: skip
+         compiled: bool = True, checkpoint_every: int | None = None) -> tuple[Any, Any]:  # fmt: skip
     """Run ``cell(params, x_t, state) -> (state, y_t)`` over t = 0 .. T-1.
 
     xs:       (T, B, ...), or a container of such tensors
@@ -75,6 +75,8 @@ def scan(cell: Cell, params: Any, xs: Any, state: Any, *, lengths: Any = None, r
               (The cell meets zeros there, and must have finite values and derivatives for them.)
     reverse:  from the last step of each row to the first
     compiled: False runs the cell step by step, as do cells that cannot be compiled
+    checkpoint_every: keep only every k-th state, and run each k steps again in the backward pass: less memory, for one
+              more forward pass (Chen et al. 2016)
     Returns ``(ys, state)``: ys (T, B, ...) in the order of xs, and the final state.
 
     >>> import minigrad as mg
@@ -101,17 +103,21 @@ def scan(cell: Cell, params: Any, xs: Any, state: Any, *, lengths: Any = None, r
         expected = f"(B, ...) with B = {batch}, because xs is {sequences[0].shape}"
         raise ShapeError(describe("scan", f"state {got}", expected))
     found = check_lengths("scan", lengths, steps, batch)
+    if checkpoint_every is not None and checkpoint_every < 1:
+        raise ShapeError(describe("scan", f"checkpoint_every={checkpoint_every}", "1 or more steps, or None"))
     kernel = kernel_of(cell, params, xs, state) if compiled else "not asked for"
     if isinstance(kernel, str):
-        return definition(cell, params, xs, state, found, reverse)
-    return run_fused(kernel, definition, cell, params, xs, state, found, reverse)
+        return definition(cell, params, xs, state, found, reverse, checkpoint_every)
+    return run_fused(kernel, definition, cell, params, xs, state, found, reverse, checkpoint_every)
 
 
-def definition(cell: Cell, params: Any, xs: Any, state: Any, lengths: np.ndarray | None,
-               reverse: bool) -> tuple[Any, Any]:  # fmt: skip
+def definition(cell: Cell, params: Any, xs: Any, state: Any, lengths: np.ndarray | None, reverse: bool,
+               every: int | None = None) -> tuple[Any, Any]:  # fmt: skip
     """The recurrence as it is meant: one call of the cell for each step, recorded on the tape."""
     sequences = leaves(xs)
     steps, batch = sequences[0].shape[:2]
+    if every and every < steps:
+        return _in_segments(cell, params, xs, state, lengths, reverse, every)
     parts = [unstack(x) for x in sequences]
     ys: list[Any] = [None] * steps
     order = range(steps)[::-1] if reverse else range(steps)
@@ -129,3 +135,22 @@ def definition(cell: Cell, params: Any, xs: Any, state: Any, lengths: np.ndarray
         state, ys[t] = new, y
     columns = zip(*[leaves(y) for y in ys], strict=True)
     return rebuild(ys[0], [stack(column) for column in columns]), state
+
+
+def _in_segments(cell: Cell, params: Any, xs: Any, state: Any, lengths: np.ndarray | None, reverse: bool,
+                 every: int) -> tuple[Any, Any]:  # fmt: skip
+    """``definition`` of every so many steps, each computed again in the backward pass."""
+    steps = leaves(xs)[0].shape[0]
+    found = []
+    starts = range(0, steps, every)
+    for start in starts[::-1] if reverse else starts:
+        stop = min(start + every, steps)
+        part = None if lengths is None else np.clip(lengths - start, 0, stop - start)
+
+        def segment(p: Any, x: Any, s: Any, part: np.ndarray | None = part) -> tuple[Any, Any]:
+            return definition(cell, p, x, s, part, reverse)
+
+        ys, state = checkpoint(segment, params, tree_map(lambda x, a=start, b=stop: x[a:b], xs), state)
+        found.append(ys)
+    found = found[::-1] if reverse else found
+    return tree_map(lambda *parts: concat(parts, 0), *found), state

@@ -69,6 +69,7 @@ class CellGraph:
     d_states: list[Value] = field(default_factory=list)  # cotangents of the states before the step
     d_xs: list[Value] = field(default_factory=list)
     d_params: list[Gradient | None] = field(default_factory=list)
+    parameters: list[tuple[int, ...]] = field(default_factory=list)  # shapes
     forward_size: int = 0  # values below this number belong to the forward pass
     state_tree: Any = None  # containers of the state and of y, as the cell returns them
     y_tree: Any = None
@@ -117,6 +118,7 @@ def trace(cell: Callable, params: Any, widths: list[int], states: list[int], xs:
     count = len(s_leaves)
     rows = [reader.row(v) for v in outputs]
     graph = CellGraph(reader.graph, rows[:count], rows[count:], forward_size=len(reader.graph.values))
+    graph.parameters = [t.shape for t in p_leaves]
     graph.state_tree, graph.y_tree = (rebuild(t, "*" * len(leaves(t))) for t in (new, y))
     for i, g in enumerate(gs):
         kind, at = ("gs", i) if i < count else ("gy", i - count)
@@ -126,6 +128,8 @@ def trace(cell: Callable, params: Any, widths: list[int], states: list[int], xs:
     for i, (t, g) in enumerate(zip(inputs, found)):
         if i >= len(inputs) - len(p_leaves):
             graph.d_params.append(None if g is None else reader.gradient(g))
+            if g is not None and len({term.a is None for term in graph.d_params[-1].terms}) == 2:
+                raise CannotCompile("a parameter used both as a vector and as a matrix")
         else:
             row = reader.graph.spread(reader.graph.constant(0), t.shape[1]) if g is None else reader.row(g)
             (graph.d_xs if i < len(x_leaves) else graph.d_states).append(row)

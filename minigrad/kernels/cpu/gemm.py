@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from minigrad.errors import ShapeError, describe
-from minigrad.kernels.cpu import micro, parallel
+from minigrad.kernels.cpu import micro, parallel, shares
 from minigrad.kernels.cpu.build import emit, load
 
 _TEXT = '''
@@ -22,7 +22,9 @@ from numba import carray, types
 from minigrad.kernels.cpu.compile import address, body, kernel_for
 from minigrad.kernels.cpu.micro import micro_kernel, pointer_to, transpose_block
 
-L, W, ROWS, SIZE, KC = {lanes}, {width}, {rows}, {size}, {kc}   # lanes, panel width, rows of a block, bytes, cut of k
+L, KC = {lanes}, {kc}   # lanes, cut of k
+{constants}
+W = WIDTH
 A2, A3 = (types.Array(types.{dtype}, n, "A", readonly=True) for n in (2, 3))     # read only, any strides
 C1, C2, C3 = (types.Array(types.{dtype}, n, "C") for n in (1, 2, 3))
 R1, R2 = (types.Array(types.{dtype}, n, "C", readonly=True) for n in (1, 2))
@@ -90,6 +92,12 @@ def pack(b, b_k, b_n, k, n, to, worker, workers):
             pack_rows(source, b_k, b_n, k0, k1, columns, width, panel)
 
 
+@address(8)
+def pack_panels(b, b_k, b_n, k, n, to, worker, workers):
+    """``pack`` for other kernels, which call it by its address."""
+    pack(b, b_k, b_n, k, n, to, worker, workers)
+
+
 @address(12)
 def rows(m, a, a_row, a_col, k, panels, n, p0, p1, c, c_row, add):
     """C[m, panels p0..p1] = A[m, k] times packed panels, += with ``add``; other kernels call it by its address."""
@@ -123,22 +131,16 @@ def gemm(table, phase, worker, workers):
     a, a_row, a_col, a_batch, b, b_k, b_n, b_batch = t[0], t[1], t[2], t[3], t[4], t[5], t[6], t[7]
     c, c_row, c_batch, m, k, n = t[8], t[9], t[10], t[11], t[12], t[13]
     batches, scratch, room, add = t[14], t[15], t[16], t[17]
-    panels = (n + W - 1) // W
-    i0, i1, r0, r1, p0, p1 = 0, 1, 0, m, 0, panels       # products, rows and panels of this worker
-    to, w, share = scratch, worker, workers
-    if batches > 1:
-        i0, i1 = batches * worker // workers, batches * (worker + 1) // workers
+    first, last, to, w, share = 0, 1, scratch, worker, workers
+    if batches > 1:                                      # whole products for each worker
+        first, last = batches * worker // workers, batches * (worker + 1) // workers
         to, w, share = scratch + SIZE * room * worker, 0, 1
-    elif m >= 2 * ROWS * workers or panels < workers:
-        r0, r1 = m * worker // workers, m * (worker + 1) // workers
-    else:
-        p0, p1 = panels * worker // workers, panels * (worker + 1) // workers
-    for i in range(i0, i1):
+    for i in range(first, last):
         if phase == 0 or batches > 1:
             pack(b + SIZE * i * b_batch, b_k, b_n, k, n, to, w, share)
         if phase == 1 or batches > 1:
-            at_a, at_c = a + SIZE * (i * a_batch + r0 * a_row), c + SIZE * (i * c_batch + r0 * c_row)
-            call12(t[18], (r1 - r0, at_a, a_row, a_col, k, to, n, p0, p1, at_c, c_row, add))
+            at_a, at_c = a + SIZE * i * a_batch, c + SIZE * i * c_batch
+            product(t[18], m, at_a, a_row, a_col, k, to, n, at_c, c_row, add, w, share)
 
 
 @inline
@@ -155,6 +157,11 @@ def serial(a, b, c, scratch, gemm, rows, add):
     t[11], t[12], t[13], t[14], t[17], t[18] = a.shape[0], a.shape[1], b.shape[1], 1, add, rows
     for phase in range(2):
         call4(gemm, (t.ctypes.data, phase, 0, 1))
+
+
+@kernel_for(types.int64(A2))
+def address_of(x):
+    return x.ctypes.data
 
 
 @kernel_for(types.void(A2, C1))
@@ -220,6 +227,15 @@ def _choose(name: str, rows: int, vectors: int) -> str:
     return "\n".join(lines) + "\n"
 
 
+def constants(dtype: np.dtype) -> str:
+    """What a kernel that multiplies must know of this dtype, as text."""
+    rows, width = micro.block_rows(), 2 * micro.lanes(dtype.name)
+    return (
+        f"SIZE, WIDTH, ROWS = {dtype.itemsize}, {width}, {rows}"
+        "   # bytes of a number, columns of a panel, rows of a register block"
+    )
+
+
 class Gemm:
     """The compiled product of one dtype."""
 
@@ -227,13 +243,16 @@ class Gemm:
         name, size = dtype.name, dtype.itemsize
         rows, lanes = micro.block_rows(), micro.lanes(name)
         kernels = "\n".join(f'm{m}x{v} = micro_kernel({m}, {v}, "{name}")' for v in (2, 1) for m in range(1, rows + 1))
-        text = _TEXT.format(lanes=lanes, width=2 * lanes, rows=rows, size=size, kc=1280 // size, dtype=name,
-                            kernels=kernels, wide=_choose("wide", rows, 2),
+        text = _TEXT.format(lanes=lanes, constants=constants(dtype), kc=1280 // size, dtype=name, kernels=kernels,
+                            wide=_choose("wide", rows, 2),
                             narrow=_choose("narrow", rows, 1))  # fmt: skip
         title = f"Matrix product, {name}, vectors of {micro.vector_bits()} bits"
-        intrinsics = [micro.address_as_int64, micro.call4, micro.call12, micro.fast_add]
-        module = load(f"gemm_{name}", emit(title, text, intrinsics, dtype))
+        needed: list[Any] = [micro.address_as_int64, micro.call4, micro.fast_add, shares.product]
+        module = load(f"gemm_{name}", emit(title, text, needed, dtype))
+        (address_of,) = module.address_of.overloads.values()
+        self.address_of = address_of.entry_point  # without Numba's look at the argument
         self.width, self.body, self.rows = 2 * lanes, module.gemm.address, module.rows.address
+        self.pack_panels = module.pack_panels.address
         self.serial, self.fill, self.turn, self.pack_all = module.serial, module.fill, module.turn, module.pack_all
         self.dot_rows, self.add_rows = module.dot_rows, module.add_rows
         self._keep = module  # machine code is reached by its address
@@ -246,7 +265,9 @@ class Gemm:
 _GEMM: dict[np.dtype, Gemm] = {}
 
 
-def _gemm(dtype: np.dtype) -> Gemm:
+def kernels(dtype: np.dtype) -> Gemm:
+    """The compiled product of a dtype. For kernels that call its parts: ``rows`` and ``pack_panels`` are addresses,
+    ``address_of`` tells where a matrix lies, ``width`` columns are in a panel."""
     found = _GEMM.get(dtype)
     if found is None:
         found = _GEMM[dtype] = Gemm(dtype)
@@ -262,13 +283,13 @@ def _matrices(a: np.ndarray, b: np.ndarray, c: np.ndarray, add: bool = False) ->
     if c.size * k > _SERIAL and parallel.workers() > 1:
         _batches(a[None], b[None], c[None], parallel.workers(), 2, add)
     else:
-        g = _gemm(c.dtype)
+        g = kernels(c.dtype)
         g.serial(a, b, c, g.scratch(k, n, c.dtype), g.body, g.rows, add)
 
 
 def _batches(a: np.ndarray, b: np.ndarray, c: np.ndarray, workers: int, phases: int, add: bool = False) -> None:
     """C = A B for (batches, m, k), (batches, k, n) and (batches, m, n)."""
-    g = _gemm(c.dtype)
+    g = kernels(c.dtype)
     k, n = b.shape[1:]
     scratch = g.scratch(workers * k if phases == 1 else k, n, c.dtype)
     arguments = np.empty(19, np.int64)
@@ -293,7 +314,7 @@ def product(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     elif k * m + m * n < k * n and m * k * n > 8192:  # pack the smaller operand
         turned = np.empty((n, m), a.dtype)
         _matrices(b.T, a.T, turned)
-        _gemm(c.dtype).turn(turned, c)
+        kernels(c.dtype).turn(turned, c)
     else:
         _matrices(a, b, c)
     return c
@@ -310,30 +331,20 @@ def product_into(c: np.ndarray, a: np.ndarray, b: np.ndarray, add: bool = False)
 
 def panels(b: np.ndarray) -> np.ndarray:
     """B (k, n) packed for ``rows``."""
-    g = _gemm(b.dtype)
+    g = kernels(b.dtype)
     to = g.scratch(b.shape[0], b.shape[1], b.dtype)
     g.pack_all(b, to)
     return to
 
 
-def panel_width(dtype: np.dtype) -> int:
-    """Columns of a panel."""
-    return _gemm(dtype).width
-
-
-def rows_address(dtype: np.dtype) -> int:
-    """Where the compiled ``rows(m, a, a_row, a_col, k, panels, n, p0, p1, c, c_row, add)`` of this dtype lies."""
-    return _gemm(dtype).rows
-
-
 def _vector(a: np.ndarray, b: np.ndarray, c: np.ndarray) -> None:
     """A product with one row or one column."""
-    kernels = _gemm(c.dtype)
+    g = kernels(c.dtype)
     w, x = (b, a[0]) if a.shape[0] == 1 else (a.T, b[:, 0])  # out = x @ w
     if w.flags.c_contiguous:
-        kernels.add_rows(w, np.ascontiguousarray(x), c.ravel())
+        g.add_rows(w, np.ascontiguousarray(x), c.ravel())
     else:
-        kernels.dot_rows(np.ascontiguousarray(w.T), np.ascontiguousarray(x), c.ravel())
+        g.dot_rows(np.ascontiguousarray(w.T), np.ascontiguousarray(x), c.ravel())
 
 
 def matmul(a: np.ndarray, b: np.ndarray) -> np.ndarray:

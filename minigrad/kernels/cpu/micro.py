@@ -209,6 +209,12 @@ def call4(typingctx, function, args):
 
 
 @intrinsic
+def call8(typingctx, function, args):
+    """A compiled function of eight int64 by its address."""
+    return _caller(8)(function, args)
+
+
+@intrinsic
 def call12(typingctx, function, args):
     """A compiled function of twelve int64 by its address."""
     return _caller(12)(function, args)
