@@ -32,6 +32,8 @@ class _Changing(Exception):
 def _outside(function: types.FunctionType) -> tuple:
     """All that a function and its helpers take from outside: numbers and texts. What else there is, raises _Changing;
     modules and functions of this package do not change."""
+    if function.__module__.startswith("minigrad.") and not function.__closure__:
+        return ()
     found: list[Any] = []
     seen: set[int] = set()
     functions = [function]
@@ -63,18 +65,21 @@ def kernel_of(cell: Callable, params: Any, xs: Any, state: Any) -> CellKernel | 
     """The compiled cell for leaves of such shapes, or the reason why there is none."""
     if not isinstance(cell, types.FunctionType):
         return "the cell is no plain function"
-    x_leaves, s_leaves, p_leaves = leaves(xs), leaves(state), leaves(params)
     try:
-        inputs = tuple([t.data.shape[2:] for t in x_leaves]), tuple([t.data.shape[1:] for t in s_leaves])
-        parameters = tuple([t.data.shape for t in p_leaves])
-        kinds = frozenset([(type(t.data), t.data.dtype) for group in (x_leaves, s_leaves, p_leaves) for t in group])
+        groups = leaves(xs), leaves(state), leaves(params)
+        arrays = [[t.data for t in group] for group in groups]
+        shapes = [[a.shape[drop:] for a in group] for group, drop in zip(arrays, (2, 1, 0))]
+        kinds = {(type(a), a.dtype) for group in arrays for a in group}
     except AttributeError:
         return "a leaf of params, xs or state is no tensor"
     try:
-        key = (kinds, inputs, parameters, structure(xs), structure(state), structure(params), _outside(cell))
+        trees = structure(xs), structure(state), structure(params)
+        key = (*[tuple(s) for s in shapes], *kinds, *trees, _outside(cell))
     except _Changing:
         return _compile(cell, params, xs, state)
-    known = _KNOWN.setdefault(cell, {})
+    known = _KNOWN.get(cell)
+    if known is None:
+        known = _KNOWN[cell] = {}
     found = known.get(key)
     if found is None:
         found = known[key] = _compile(cell, params, xs, state)

@@ -51,6 +51,10 @@ class Layout:
         """(rows, n) to (T, B, n), 0 behind the ends."""
         raise NotImplementedError
 
+    def room(self, width: int, dtype: np.dtype) -> Array:
+        """Memory for rows, which ``unpack`` takes."""
+        return np.empty((self.rows, width), dtype)
+
     def sort(self, state: Array) -> Array:
         return state
 
@@ -89,7 +93,10 @@ class Whole(Layout):
         return x.reshape(self.rows, x.shape[2])
 
     def unpack(self, rows: Array) -> Array:
-        return rows.reshape(self.steps, self.batch, rows.shape[1])
+        return rows if rows.ndim == 3 else rows.reshape(self.steps, self.batch, rows.shape[1])
+
+    def room(self, width: int, dtype: np.dtype) -> Array:
+        return np.empty((self.steps, self.batch, width), dtype)
 
     def segment(self, start: int, stop: int) -> tuple[Layout, slice]:
         a, b = (self.steps - stop, self.steps - start) if self.reverse else (start, stop)

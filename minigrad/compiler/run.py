@@ -55,7 +55,8 @@ class Gradients:
 
     def results(self) -> Some:
         for i, rows in self.sums.items():
-            self.found[i] = rows.sum(0).reshape(self.params[i].shape)
+            total, shape = rows.sum(0), self.params[i].shape
+            self.found[i] = total if total.shape == shape else total.reshape(shape)
         return self.found
 
 
@@ -212,10 +213,11 @@ class Sequence:
         carried: Some = [None if g is None else place.sort(g) for g in gstates]
         n = len(self.rows)
         gradients = Gradients(self.kernel, self.params, wanted[n + len(self.states) :], place.rows)
-        dxs: Some = []
+        d_xs: Some = []
         for i, v in enumerate(self.plan.cell.d_xs):
             stored = any(b.name == f"dx{i}" for b in self.kernel.backward.buffers)  # by the loop, wanted or not
-            dxs.append(np.empty((place.rows, v.width), dtype) if wanted[i] or stored else None)
+            d_xs.append(place.room(v.width, dtype) if wanted[i] or stored else None)
+        dxs = [None if d is None else d.reshape(place.rows, d.shape[-1]) for d in d_xs]
         if self.every is None:
             carried = list(self.runs[0].backward(g_rows, carried, gradients, dxs))
         else:
@@ -224,5 +226,6 @@ class Sequence:
                 run.forward()
                 part = [None if g is None else g[rows] for g in g_rows]
                 carried = list(run.backward(part, carried, gradients, [None if d is None else d[rows] for d in dxs]))
-        found: list[Any] = [None if d is None else place.unpack(d) for d in dxs]
-        return found + [place.unsort(c) for c in carried] + gradients.results()  # type: ignore[arg-type]
+        d_xs = [None if d is None else place.unpack(d) for d in d_xs]
+        states = [place.unsort(c) if want else None for c, want in zip(carried, wanted[n:])]  # type: ignore[arg-type]
+        return d_xs + states + gradients.results()

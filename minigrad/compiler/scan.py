@@ -91,14 +91,14 @@ def scan(cell: Cell, params: Any, xs: Any, state: Any, *, lengths: Any = None, r
     if not all([isinstance(t, Tensor) for t in sequences + states]):
         xs, state = _tensors(xs), _tensors(state)
         sequences, states = leaves(xs), leaves(state)
-    if not sequences or any(x.ndim < 2 for x in sequences):
+    if not sequences or any([x.ndim < 2 for x in sequences]):
         got = "no sequence" if not sequences else ", ".join(str(x.shape) for x in sequences)
         raise ShapeError(describe("scan", got, "xs of shape (T, B, ...)"))
     steps, batch = sequences[0].shape[:2]
-    if steps == 0 or any(x.shape[:2] != (steps, batch) for x in sequences):
+    if steps == 0 or any([x.shape[:2] != (steps, batch) for x in sequences]):
         got = ", ".join(str(x.shape) for x in sequences)
         raise ShapeError(describe("scan", got, "one T >= 1 and one B for all of xs"))
-    if any(s.ndim < 1 or s.shape[0] != batch for s in states):
+    if any([s.ndim < 1 or s.shape[0] != batch for s in states]):
         got = ", ".join(str(s.shape) for s in states)
         expected = f"(B, ...) with B = {batch}, because xs is {sequences[0].shape}"
         raise ShapeError(describe("scan", f"state {got}", expected))

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from types import SimpleNamespace
 from typing import Any
 
 
-def _children(tree: Any) -> list[Any] | None:
+def _children(tree: Any) -> Sequence[Any] | None:
     """The parts of a container, None for a leaf."""
+    kind = type(tree)
+    if kind is tuple or kind is list:
+        return tree
     if isinstance(tree, (tuple, list)):
         return list(tree)
     if isinstance(tree, dict):

@@ -71,8 +71,8 @@ class Recurrent(Module):
         count, name = len(self._directions()), type(self).__name__
         expected = (count, batch, self.hidden_size)
         if state is None:
-            zeros = Tensor(np.zeros(expected, dtype))
-            state = (zeros, zeros) if self.states == 2 else zeros
+            zeros = Tensor(np.zeros(expected[1:], dtype))
+            return [(zeros, zeros) if self.states == 2 else zeros] * count
         parts = [as_tensor(name, s) for s in leaves(state)]
         if len(parts) != self.states or any(s.shape != expected or s.dtype != dtype for s in parts):
             got = ", ".join(f"{s.shape} {s.dtype}" for s in parts)
@@ -105,7 +105,11 @@ class Recurrent(Module):
         output = _joined(outputs)
         if self.batch_first:
             output = ops.swapaxes(output, 0, 1)
-        return output, tree_map(lambda *s: ops.stack(s), *final)
+        return output, tree_map(_stacked, *final)
+
+
+def _stacked(*states: Tensor) -> Tensor:
+    return ops.reshape(states[0], (1, *states[0].shape)) if len(states) == 1 else ops.stack(states)
 
 
 def _joined(outputs: list[Tensor]) -> Tensor:
