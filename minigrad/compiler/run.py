@@ -6,8 +6,6 @@ which only the states between are kept, and takes the results out again.
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from minigrad.compiler.emit import CellKernel, Loop
@@ -201,7 +199,7 @@ class Sequence:
                 self.between.append(states)
                 run, rows = self._run(start, states)
                 parts, states = run.forward()
-                states = [np.ascontiguousarray(s) for s in states]  # and not a view that keeps all the rest alive
+                states = [s.copy() for s in states]  # a view would keep the whole segment alive
                 for y, part in zip(ys, parts):
                     y[rows] = part
         return [self.layout.unpack(y) for y in ys], [self.layout.unsort(s) for s in states]

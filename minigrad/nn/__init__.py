@@ -2,8 +2,9 @@
 
 from minigrad.nn.checkpoint import load, loadable, read, save, write
 from minigrad.nn.layers import Dropout, Embedding, LayerNorm, Linear
+from minigrad.nn.lstm import LSTM
 from minigrad.nn.module import Module, Parameter
-from minigrad.nn.recurrent import GRU, LSTM, RNN
+from minigrad.nn.recurrent import GRU, RNN
 from minigrad.nn.torch_weights import from_torch
 
 __all__ = [

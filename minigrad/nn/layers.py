@@ -75,6 +75,12 @@ class Dropout(Module):
         return ops.dropout(x, ops.astype(Tensor(mask), x.dtype), self.p)
 
 
+def normalised(x: Any, gain: Any, eps: float = 1e-5) -> Tensor:
+    """(x - mean) / sqrt(var + eps) gain over the last axis (Ba, Kiros and Hinton 2016)."""
+    centred = x - ops.mean(x, -1, keepdims=True)
+    return centred / ops.sqrt(ops.mean(ops.square(centred), -1, keepdims=True) + eps) * gain  # type: ignore[operator]
+
+
 class LayerNorm(Module):
     """y = (x - mean) / sqrt(var + eps) w + b over the last axis, n wide (Ba, Kiros and Hinton 2016).
 
@@ -89,6 +95,4 @@ class LayerNorm(Module):
     def forward(self, x: Tensor) -> Tensor:
         if x.ndim == 0 or x.shape[-1] != self.weight.shape[0]:
             raise ShapeError(describe("LayerNorm", f"x {x.shape}", f"(..., {self.weight.shape[0]})"))
-        centred = ops.sub(x, ops.mean(x, -1, keepdims=True))
-        variance = ops.mean(ops.square(centred), -1, keepdims=True)
-        return centred / ops.sqrt(variance + self.eps) * self.weight + self.bias  # type: ignore[operator]
+        return normalised(x, self.weight, self.eps) + self.bias

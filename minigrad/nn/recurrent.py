@@ -23,7 +23,9 @@ class Recurrent(Module):
 
     Parameters of layer k (and direction, ``_reverse``): ``weight_ih_lk`` (gates H, I), ``weight_hh_lk`` (gates H, H),
     ``bias_lk`` (gates H,), drawn from U(-1/sqrt(H), 1/sqrt(H)). With ``dropout``, the outputs of every layer but the
-    last are dropped in training.
+    last are dropped in training. With ``zoneout`` z, each number of the state keeps its value of the step before with
+    probability z in training, and is z s_before + (1 - z) s_new in evaluation (Krueger et al. 2017).
+    ``checkpoint_every`` goes to ``mg.scan``: less memory for long sequences.
 
     Call ``(x, state=None, lengths=None)``: x (T, B, I), or (B, T, I) if ``batch_first``; lengths integers (B,) in any
     order. Returns ``(output, state)``: output (T, B, D H), D directions; each state (layers D, B, H).
@@ -33,25 +35,36 @@ class Recurrent(Module):
     states = 1
 
     def __init__(self, input_size: int, hidden_size: int, num_layers: int = 1, *, bidirectional: bool = False,
-                 dropout: float = 0.0, batch_first: bool = False, generator: Seed = None):  # fmt: skip
+                 dropout: float = 0.0, zoneout: float = 0.0, batch_first: bool = False,
+                 checkpoint_every: int | None = None, generator: Seed = None):  # fmt: skip
         for name, n in (("input_size", input_size), ("hidden_size", hidden_size), ("num_layers", num_layers)):
             if n < 1:
                 raise ValueError(describe(type(self).__name__, f"{name}={n}", "1 or more"))
         self.input_size, self.hidden_size, self.num_layers = input_size, hidden_size, num_layers
-        self.bidirectional, self.batch_first = bidirectional, batch_first
-        rng = as_generator(generator)
+        self.bidirectional, self.batch_first, self.checkpoint_every = bidirectional, batch_first, checkpoint_every
+        self.generator = rng = as_generator(generator)
         self.dropout = Dropout(dropout, generator=rng)
+        self.zoneout = self._probability("zoneout", zoneout)
         bound = hidden_size**-0.5
         for layer, suffix in self._directions():
-            width = input_size if layer == 0 else hidden_size * (2 if bidirectional else 1)
+            width = input_size if layer == 0 else self.widths()[0] * (2 if bidirectional else 1)
             rows = self.gates * hidden_size
             setattr(self, f"weight_ih_{suffix}", uniform(rng, bound, rows, width))
-            setattr(self, f"weight_hh_{suffix}", uniform(rng, bound, rows, hidden_size))
+            setattr(self, f"weight_hh_{suffix}", uniform(rng, bound, rows, self.widths()[0]))
             setattr(self, f"bias_{suffix}", uniform(rng, bound, rows))
             self._more(suffix, rng, bound)
 
     def _more(self, suffix: str, rng: np.random.Generator, bound: float) -> None:
         """Further parameters of a cell."""
+
+    def _probability(self, name: str, p: float) -> float:
+        if not 0.0 <= p < 1.0:
+            raise ValueError(describe(type(self).__name__, f"{name}={p}", f"0 <= {name} < 1"))
+        return p
+
+    def widths(self) -> tuple[int, ...]:
+        """Of the states; the first is also that of the output."""
+        return (self.hidden_size,) * self.states
 
     def _directions(self) -> list[tuple[int, str]]:
         """Layer and name suffix of every scan, in the order of the states."""
@@ -69,17 +82,34 @@ class Recurrent(Module):
     def _initial(self, state: Any, batch: int, dtype: Any) -> list[Any]:
         """One state for every scan; None is zeros."""
         count, name = len(self._directions()), type(self).__name__
-        expected = (count, batch, self.hidden_size)
         if state is None:
-            zeros = Tensor(np.zeros(expected[1:], dtype))
-            return [(zeros, zeros) if self.states == 2 else zeros] * count
+            zeros = [Tensor(np.zeros((batch, n), dtype)) for n in self.widths()]
+            return [tuple(zeros) if self.states == 2 else zeros[0]] * count
         parts = [as_tensor(name, s) for s in leaves(state)]
-        if len(parts) != self.states or any(s.shape != expected or s.dtype != dtype for s in parts):
+        expected = [(count, batch, n) for n in self.widths()]
+        if [s.shape for s in parts] != expected or any(s.dtype != dtype for s in parts):
             got = ", ".join(f"{s.shape} {s.dtype}" for s in parts)
-            wanted = f"{self.states} tensor(s) (layers D, B, H) = {expected} {dtype}"
+            shapes = " and ".join(map(str, dict.fromkeys(expected)))
+            wanted = f"{self.states} tensor(s) (layers D, B, H) = {shapes} {dtype}"
             raise ShapeError(describe(name, f"state {got}", wanted))
         columns = [ops.unstack(s) for s in parts]
         return [rebuild(state, [c[k] for c in columns]) for k in range(count)]
+
+    def equipped(self, p: Any, x: Tensor, state: Any) -> tuple[Any, Any, Any, Any]:
+        """Cell, parameters, inputs and state of a scan; the masks of this call stand among them."""
+        cell = self.cell()
+        if not self.zoneout:
+            return cell, p, x, state
+        cell = cells.with_zoneout(cell)
+        if not self.training:
+            return cell, (p, Tensor(np.asarray(self.zoneout, x.dtype))), x, state
+        masks = tuple(self._mask(1.0 - self.zoneout, x, *x.shape[:2], n, scaled=False) for n in self.widths())
+        return cell, p, (x, masks), state
+
+    def _mask(self, p: float, x: Tensor, *shape: int, scaled: bool = True) -> Tensor:
+        """0 with probability p; else 1, or 1 / (1 - p) if ``scaled``, so that the mean stays."""
+        mask = (self.generator.random(shape, np.float32) >= p).astype(x.dtype)
+        return Tensor(mask * x.dtype.type(1 / (1 - p)) if scaled else mask)
 
     def forward(self, x: Tensor, state: Any = None, lengths: Any = None) -> tuple[Tensor, Any]:
         name = type(self).__name__
@@ -99,9 +129,11 @@ class Recurrent(Module):
             if layer != last:
                 x, outputs, last = self.dropout(_joined(outputs)), [], layer
             reverse = suffix.endswith("_reverse")
-            ys, end = scan(self.cell(), self.cell_parameters(suffix), x, start, lengths=lengths, reverse=reverse)
+            cell, p, inputs, start = self.equipped(self.cell_parameters(suffix), x, start)
+            ys, end = scan(cell, p, inputs, start, lengths=lengths, reverse=reverse,
+                           checkpoint_every=self.checkpoint_every)  # fmt: skip
             outputs.append(ys)
-            final.append(end)
+            final.append(end[: self.states] if isinstance(end, tuple) else end)
         output = _joined(outputs)
         if self.batch_first:
             output = ops.swapaxes(output, 0, 1)
@@ -174,25 +206,3 @@ class GRU(Recurrent):
         elif self.relevance:
             p.c = getattr(self, f"bias_hn_{suffix}")
         return p
-
-
-class LSTM(Recurrent):
-    """Long short-term memory; the state is (h, c). Rows of the weights: i, f, g, o. ``forget_bias`` is added to the
-    drawn bias of f.
-
-    >>> import minigrad as mg
-    >>> output, (h, c) = mg.nn.LSTM(3, 5, num_layers=2, generator=0)(mg.tensor([[[1.0, 2.0, 3.0]]]))
-    >>> output.shape, h.shape, c.shape
-    ((1, 1, 5), (2, 1, 5), (2, 1, 5))
-    """
-
-    gates, states = 4, 2
-
-    def __init__(self, input_size: int, hidden_size: int, num_layers: int = 1, *, forget_bias: float = 0.0,
-                 **options: Any):  # fmt: skip
-        super().__init__(input_size, hidden_size, num_layers, **options)
-        for _, suffix in self._directions():
-            getattr(self, f"bias_{suffix}").data[hidden_size : 2 * hidden_size] += np.float32(forget_bias)
-
-    def cell(self) -> Any:
-        return cells.lstm
