@@ -32,7 +32,7 @@ class _Changing(Exception):
 def _outside(function: types.FunctionType) -> tuple:
     """All that a function and its helpers take from outside: numbers and texts. What else there is, raises _Changing;
     modules and functions of this package do not change."""
-    if function.__module__.startswith("minigrad.") and not function.__closure__:
+    if (function.__module__ or "").startswith("minigrad.") and not function.__closure__:
         return ()
     found: list[Any] = []
     seen: set[int] = set()
