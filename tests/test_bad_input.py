@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from cli_cases import TEXT, TINY, fails, folder_fixture, model_fixture, snapshot  # noqa: F401
+from cli_cases import TEXT, TINY, fails, folder_fixture, model_fixture, run, snapshot  # noqa: F401
 
 from minigrad import nn
 from minigrad.models import LanguageModel
@@ -155,3 +155,38 @@ def test_nan_in_training_keeps_the_last_checkpoint(model):
     before = Path("big.safetensors").read_bytes()
     assert "holds step 5" in fails("lm", "train", "--text", "text.txt", "--resume", "big.safetensors", "--steps", 9)
     assert Path("big.safetensors").read_bytes() == before
+
+
+CELLS = """
+import minigrad as mg
+
+def leaky(p, x, h):
+    h = p.decay * h + x
+    return h, h
+
+def turned(p, x, h):
+    return mg.flip(h, -1), h
+"""
+
+
+def test_explain_at_the_command_line(folder):
+    Path("own.py").write_text(CELLS)
+    Path("broken.py").write_text("import nothing_of_this_name")
+    plan = run("explain", "lstm", "--part", "plan").stdout
+    assert plan.startswith("Plan\nbefore the loop") and "Kernels" not in plan
+    own = run("explain", "own.py:leaky", "--input", 2, "--state", 2, "--param", "decay=").stdout
+    assert "%4 = add(%3, %0)" in own and "def forward(" in own
+    assert "operation 'flip'" in run("explain", "own.py:turned").stdout
+    for arguments, said in {
+        ("transformer",): "one of rnn, gru",
+        ("own.py:missing",): "no function 'missing'",
+        ("own.py:leaky",): "no attribute 'decay'",
+        ("broken.py:cell",): "nothing_of_this_name",
+        ("missing.py:cell",): "FILE.py:FUNCTION",
+        ("own.py:leaky", "--param", "decay=3xq"): "NAME=SIZES",
+        ("own.py:leaky", "--param", "decay=0"): "NAME=SIZES",
+        ("own.py:leaky", "--input", 5, "--param", "decay="): "shapes that broadcast",
+        ("lstm", "--state", 0): "0",
+        ("lstm", "--part", "all"): "all",
+    }.items():
+        assert said in fails("explain", *arguments)

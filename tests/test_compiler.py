@@ -244,15 +244,29 @@ def test_a_tensor_from_outside_receives_its_gradient():
     np.testing.assert_array_equal(w.grad.numpy(), [2.0, 2.0, 2.0])
 
 
-def test_wrong_sizes_raise_the_same_error_on_both_paths():
+def _wrong_b(p):
+    p.b = mg.Tensor(np.zeros(15), True)
+
+
+def _wrong_U(p):
+    p.U = mg.Tensor(np.zeros((16, 7)), True)
+
+
+def _no_b(p):
+    del p.b
+
+
+@pytest.mark.parametrize("spoil, kind", [(_wrong_b, ValueError), (_wrong_U, ValueError), (_no_b, AttributeError)])
+def test_what_is_wrong_with_a_cell_raises_the_same_error_on_both_paths(spoil, kind):
     call = Call("lstm", (3, 2, 5, 4))
-    call.params.U = mg.Tensor(np.zeros((16, 7)), True)
+    spoil(call.params)
     messages = []
     for compiled in (True, False):
-        with pytest.raises(mg.errors.ShapeError) as error:
+        with pytest.raises(kind) as error:
             call.run(compiled)
-        messages.append(str(error.value))
+        messages.append((type(error.value), str(error.value)))
     assert messages[0] == messages[1]
+    assert kind is AttributeError or messages[0][0] is mg.errors.ShapeError
 
 
 def test_objects_from_outside_are_read_at_every_call():

@@ -92,7 +92,12 @@ def trace(cell: Callable, params: Any, widths: list[int], states: list[int], xs:
     noted: list[Step] = []
     try:
         with enable_grad(), observe(lambda *step: noted.append(step)):
-            result = cell(rebuild(params, p_leaves), rebuild(xs, x_leaves), rebuild(state, s_leaves))
+            try:
+                result = cell(rebuild(params, p_leaves), rebuild(xs, x_leaves), rebuild(state, s_leaves))
+            except TypeError:
+                raise
+            except Exception as error:  # the definition meets it too, and says it with the sizes of the call
+                raise CannotCompile(f"it fails: {error}") from None
             if not isinstance(result, tuple) or len(result) != 2:
                 raise CannotCompile("the cell returns no pair (state, y_t)")
             new, y = result

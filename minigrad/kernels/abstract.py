@@ -11,6 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from minigrad.errors import ShapeError, describe
+
 
 class Abstract:
     """An array without elements. ``value`` is the number that a constant is filled with, else None."""
@@ -35,6 +37,15 @@ class Abstract:
         return f"{self.dtype}{list(self.shape)}"
 
 
+def broadcast_shapes(where: str, *shapes: tuple[int, ...]) -> tuple[int, ...]:
+    """NumPy's rule: sizes, aligned at the right, are equal or 1."""
+    try:
+        return np.broadcast_shapes(*shapes)
+    except ValueError:
+        got = " and ".join(map(str, shapes))
+        raise ShapeError(describe(where, got, "shapes that broadcast (equal or 1, aligned right)")) from None
+
+
 name = "abstract"
 array_type = Abstract
 
@@ -43,10 +54,10 @@ class Elementwise:
     """The result of broadcasting."""
 
     def __init__(self, name: str, parts: tuple[Callable, ...], arity: int, *, text: str = "", out: str = "", **_: Any):
-        self.out = out
+        self.name, self.out = name, out
 
     def __call__(self, *xs: Abstract) -> Abstract:
-        return Abstract(np.broadcast_shapes(*[x.shape for x in xs]), self.out or xs[-1].dtype)
+        return Abstract(broadcast_shapes(self.name, *[x.shape for x in xs]), self.out or xs[-1].dtype)
 
 
 def _stand_in(x: Any) -> Any:

@@ -15,7 +15,8 @@ from typing import NamedTuple
 import numpy as np
 from numba import from_dtype, types
 
-from minigrad.errors import DtypeError, ShapeError, describe
+from minigrad.errors import DtypeError, describe
+from minigrad.kernels.abstract import broadcast_shapes
 from minigrad.kernels.cpu.build import build
 
 empty = np.empty
@@ -28,15 +29,6 @@ class Loops(NamedTuple):
     sizes: tuple[int, int, int]
     strides: tuple[tuple[int, int], ...]  # of the two outer loops, for each operand
     pattern: str
-
-
-def broadcast_shapes(where: str, *shapes: tuple[int, ...]) -> tuple[int, ...]:
-    """NumPy's rule: sizes, aligned at the right, are equal or 1."""
-    try:
-        return np.broadcast_shapes(*shapes)
-    except ValueError:
-        got = " and ".join(map(str, shapes))
-        raise ShapeError(describe(where, got, "shapes that broadcast (equal or 1, aligned right)")) from None
 
 
 @lru_cache(maxsize=4096)

@@ -1,0 +1,98 @@
+"""Floor 6: ``minigrad explain``: how the compiler sees a cell, one of ``nn`` or a user's own."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import click
+import numpy as np
+
+from minigrad import nn
+from minigrad.compiler import explain, scan
+from minigrad.engine import Tensor
+from minigrad.errors import UserError, describe
+
+PARTS = ("graph", "gradients", "plan", "kernels")
+LAYERS: dict[str, tuple[Any, dict[str, Any]]] = {
+    "rnn": (nn.RNN, {}), "gru": (nn.GRU, {}), "gru-after": (nn.GRU, {"reset": "after"}), "lstm": (nn.LSTM, {}),
+    "lstm-peepholes": (nn.LSTM, {"peepholes": True}), "lstm-layer-norm": (nn.LSTM, {"layer_norm": True}),
+}  # fmt: skip
+
+
+def _zeros(*shape: int) -> Tensor:
+    return Tensor(np.zeros(shape, np.float32))
+
+
+def _sizes(option: str, text: str) -> tuple[str, tuple[int, ...]]:
+    """``W=8x3`` is ("W", (8, 3))."""
+    name, _, sizes = text.rpartition("=")
+    try:
+        shape = tuple(int(n) for n in sizes.split("x")) if sizes else ()
+    except ValueError:
+        shape = (0,)
+    if not name.isidentifier() or any(n < 1 for n in shape):
+        raise UserError(describe(f"--{option}", text, "NAME=SIZES such as W=8x3, or NAME= for a number"))
+    return name, shape
+
+
+def _cell(where: str) -> Any:
+    """The function ``name`` of FILE.py:name."""
+    path, _, name = where.rpartition(":")
+    if not path.endswith(".py") or not Path(path).is_file():
+        raise UserError(describe("explain", where, f"one of {', '.join(LAYERS)}, or FILE.py:FUNCTION"))
+    spec = importlib.util.spec_from_file_location(Path(path).stem, path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        raise UserError(f"[{path}] {type(error).__name__}: {error}") from None
+    found = getattr(module, name, None)
+    if not callable(found):
+        raise UserError(describe(path, f"no function '{name}'", "a cell (params, x_t, state) -> (state, y_t)"))
+    return found
+
+
+def _own(where: str, inputs: int, state: tuple[int, ...], param: tuple[str, ...]) -> str:
+    shapes = dict(_sizes("param", text) for text in param)
+    params = SimpleNamespace(**{name: _zeros(*shape) for name, shape in shapes.items()})
+    states = tuple(_zeros(2, n) for n in state)
+    text = explain(scan, _cell(where), params, _zeros(1, 2, inputs), states if len(states) > 1 else states[0])
+    if "by its definition: it fails" in text:
+        raise UserError(describe(where, text.partition("it fails: ")[2], "a cell of these sizes and parameters"))
+    return text
+
+
+def _layer(name: str, inputs: int, hidden: int) -> str:
+    make, options = LAYERS[name]
+    layer = make(inputs, hidden, generator=0, **options)
+    states = tuple(_zeros(2, n) for n in layer.widths())
+    return explain(scan, layer.cell(), layer.cell_parameters("l0"), _zeros(1, 2, inputs),
+                   states if len(states) > 1 else states[0])  # fmt: skip
+
+
+@click.command("explain")
+@click.argument("cell")
+@click.option("--input", "inputs", type=click.IntRange(1), default=3, show_default=True, help="width of x_t")
+@click.option("--state", type=click.IntRange(1), multiple=True, default=(4,), metavar="H",
+              help="width of the state; once for each part of it  [default: 4]")  # fmt: skip
+@click.option("--param", multiple=True, metavar="NAME=SIZES", help="of an own cell: p.NAME has these sizes, as W=8x3")
+@click.option("--part", type=click.Choice(PARTS), multiple=True, help="only this  [default: all]")
+def command(cell: str, inputs: int, state: tuple[int, ...], param: tuple[str, ...], part: tuple[str, ...]) -> None:
+    """Print graph, gradients, plan and kernels of a recurrent CELL.
+
+    CELL is rnn, gru, gru-after, lstm, lstm-peepholes or lstm-layer-norm; or FILE.py:FUNCTION, an own cell
+    (p, x_t, state) -> (state, y_t) with its parameters as attributes of p.
+
+    minigrad explain lstm --part plan
+
+    minigrad explain cells.py:leaky --input 2 --state 2 --param decay=
+    """
+    text = _layer(cell, inputs, state[0]) if cell in LAYERS else _own(cell, inputs, state, param)
+    sections = text.split("\n\n", 3)
+    for name, section in zip(PARTS, sections):
+        if not part or name in part or len(sections) == 1:
+            click.echo(section + "\n")
