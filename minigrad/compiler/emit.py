@@ -28,11 +28,6 @@ from minigrad.kernels.cpu.micro import pointer_to
 pointer = pointer_to("{dtype}")
 
 
-@inline
-def array(address, n):
-    return carray(pointer(address), (n,))
-
-
 """
 
 _BODY = """@body
@@ -44,7 +39,7 @@ def {name}(table, phase, worker, workers):
 
 _LOOP = """        at = carray(address_as_int64(layout), (4 * steps,))
         split = carray(address_as_int64(shares), (workers + 1,))         # members of each worker
-        k = array(constants, {constants})
+        k = pointer(constants)
         first, last = split[worker], split[worker + 1]
         for s in {steps}:
             now, before, after, members = at[4 * s], at[4 * s + 1], at[4 * s + 2], at[4 * s + 3]   # rows of this step
@@ -166,15 +161,14 @@ class _Text:
             rows = RowFunction(f"{self.name}_rows{len(self.units)}", event, place, self.slots)
             self.functions |= rows.functions
             self.units.append(rows.text())
-            arrays = [f"array({self._address(p, 'b')}, {self._width(p.buffer)})" for p in rows.arrays.values()]
+            arrays = [f"pointer({self._address(p, 'b')})" for p in rows.arrays.values()]
             lines.append("for b in range(first, first + m):")
             lines.append(f"    {rows.name}({', '.join([*arrays, *rows.sizes, 'k'])})")
         if not lines:
             return []
         work = "\n".join(" " * 12 + line for line in lines)
         steps = "range(steps - 1, -1, -1)" if self.backward else "range(steps)"
-        constants = max(1, len(self.slots.constants))
-        return _LOOP.format(constants=constants, steps=steps, work=work).split("\n")
+        return _LOOP.format(steps=steps, work=work).split("\n")
 
     def _product(self, p: Product) -> str:
         operand, to, w = self._address(p.operand, "first"), self._address(p.to, "first"), self._weight(p.matrix)

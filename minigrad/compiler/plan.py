@@ -2,8 +2,9 @@
 
 Forward, over all steps: products of the input are taken out of the loop, one product for all T into the buffer of
 their sum (z). In the loop, products of the state add to z, and between products runs of elementwise functions become
-row functions (``rows.py``). Kept for backward: every z, every state, operands of products that were computed, and
-numbers that came from a reduction; all the rest is computed again there, which costs less than storing it.
+row functions (``rows.py``). Kept for backward: every z, or in its place the gate that was made of it, every state,
+operands of products that were computed, and numbers that came from a reduction; all the rest is computed again there,
+which costs less than storing it.
 
 Backward, from the last step: row functions compute the cotangents of the products (d, kept for all steps), and
 products with the weights carry them to the state before. After the loop, one product each gives the cotangent of the
@@ -19,6 +20,9 @@ from typing import NamedTuple
 from minigrad import scalars
 from minigrad.compiler.graph import LEAVES, MEMORY, Matrix, Value, below, number, terms
 from minigrad.compiler.trace import CellGraph, Gradient
+
+_CHEAP = {scalars.add, scalars.sub, scalars.mul, scalars.neg, scalars.square, scalars.relu, scalars.step, scalars.abs,
+          scalars.maximum, scalars.minimum, scalars.where, scalars.share}  # fmt: skip
 
 
 class Buffer(NamedTuple):
@@ -164,12 +168,40 @@ class Plan:
                 if operand.base.kind not in MEMORY and not self._in_time(operand):
                     buffer = self.buffer(f"a{operand.number}", operand.width, "time")
                     self.placed[operand.number] = self._put(stores, operand, buffer)
+        self._keep_in_place(products)
         in_forward = {v.number for v in values}
         for v in below(self._gradient_values()):
             if v.kind in ("row_sum", "row_max") and v.number in in_forward:
                 self._put(stores, v, self.buffer(f"r{v.number}", 1, "time"))
         stage = _Stages(lambda p: [o for o in p.inputs if o.base.kind not in LEAVES])
         self.forward.schedule(stage, [(stage(p), self._forward_products(p)) for p in products])
+
+    def _keep_in_place(self, products: list[Value]) -> None:
+        """Where all that is wanted of a part of z is some function of it, such as a gate's sigmoid, that takes its
+        place: backward need not compute it again, and it costs no memory."""
+        everything = below([*self.cell.states, *self.cell.ys, *self._gradient_values()])
+        users: dict[int, list[Value]] = {}
+        for v in everything:
+            for i in {i.number: i for i in v.inputs}.values():
+                users.setdefault(i.number, []).append(v)
+        for p in products:
+            parts = [v for v in users.get(p.number, []) if v.kind == "slice"]
+            if len(parts) < len(users.get(p.number, [])):
+                parts = [] if parts else [p]
+            parts.sort(key=lambda v: v.offset)
+            if any(a.offset + a.width > b.offset for a, b in zip(parts, parts[1:])):
+                continue
+            for part in parts:
+                v, costly = part, False
+                while len(users.get(v.number, [])) == 1:
+                    (user,) = users[v.number]
+                    if user.kind != "elementwise" or user.width != v.width or user.number >= self.cell.forward_size:
+                        break
+                    v, costly = user, costly or user.attr not in _CHEAP
+                place = self.leaf(part)
+                if costly and v.number not in self.placed and place is not None:
+                    self.forward.stores.append(Store(v, place))
+                    self.placed[v.number] = place
 
     def _in_time(self, v: Value) -> bool:
         return v.number in self.placed and self.placed[v.number].buffer.rows in ("time", "after")

@@ -1,8 +1,8 @@
 """Floor 4: row functions: what happens to one row between products, as loops over its numbers.
 
 Values of one width are computed in one loop, so that they vectorise together and live in registers; a sum over
-the row ends a loop. No size is written into the text: widths, offsets and constants are arguments, so cells that
-differ only in sizes share one compiled kernel.
+the row ends a loop, and what a later loop needs again is kept in a row of the worker's own. No size is written into
+the text: widths, offsets and constants are arguments, so cells that differ only in sizes share one compiled kernel.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from minigrad.compiler.graph import Value
-from minigrad.compiler.plan import Place, Store
+from minigrad.compiler.plan import Buffer, Place, Store
 
 
 class Slots:
@@ -45,13 +45,14 @@ class RowFunction:
 
     def __init__(self, name: str, stores: list[Store], place: Callable[[Value], Place | None], slots: Slots):
         self.name, self.place, self.slots = name, place, slots
-        self.lines: list[str] = []
+        self.blocks: list[list[str]] = []  # a line, or a loop
         self.arrays: dict[str, Place] = {}  # arguments
         self._names: dict[tuple, str] = {}
         self.sizes: dict[str, None] = {}
         self.functions: dict[str, Callable] = {}
         self._single: dict[int, str] = {}  # names of single numbers
         self._stored: dict[int, Place] = {}  # by an earlier loop of this function
+        self._computed: dict[int, list[str]] = {}  # and not stored: the block of that loop
         self._levels: dict[int, int] = {}
         self._write(stores)
 
@@ -98,7 +99,7 @@ class RowFunction:
     def _write_single(self, stores: list[Store]) -> None:
         for t in stores:
             value = self._number(t.value)
-            self.lines.append(f"    {self._array(t.place)}[0] {'+=' if t.add else '='} {value}")
+            self._line(f"{self._array(t.place)}[0] {'+=' if t.add else '='} {value}")
 
     def _number(self, v: Value) -> str:
         """A constant, a sum over the row, or what is computed of such: one number."""
@@ -114,8 +115,11 @@ class RowFunction:
         else:
             text = self._call(v, [self._number(i) for i in v.inputs])
         name = self._single[v.number] = f"s{v.number}"
-        self.lines.append(f"    {name} = {text}")
+        self._line(f"{name} = {text}")
         return name
+
+    def _line(self, text: str) -> None:
+        self.blocks.append(["    " + text])
 
     def _call(self, v: Value, arguments: list[str]) -> str:
         self.functions[v.attr.__name__] = v.attr
@@ -126,34 +130,47 @@ class RowFunction:
     def _write_loop(self, width: int, reductions: list[Value], stores: list[Store]) -> None:
         body: list[str] = []
         names: dict[int, str] = {}
+        made: list[int] = []
 
         def value(v: Value) -> str:
             if v.width <= 1:
                 return self._number(v)
             if v.number in names:
                 return names[v.number]
-            place = self.place(v) or self._stored.get(v.number)
+            place = self.place(v) or self._stored.get(v.number) or self._again(v)
             if place is None and v.kind == "spread":
                 return self._number(v.inputs[0])
             text = f"{self._array(place)}[j]" if place is not None else self._call(v, [value(i) for i in v.inputs])
             name = names[v.number] = f"v{v.number}"
             body.append(f"        {name} = {text}")
+            if place is None:
+                made.append(v.number)
             return name
 
         for v in reductions:
             operand = value(v.inputs[0])
             name = self._single[v.number] = f"s{v.number}"
-            self.lines.append(f"    {name} = {'ZERO' if v.kind == 'row_sum' else '-INF'}")
+            self._line(f"{name} = {'ZERO' if v.kind == 'row_sum' else '-INF'}")
             body.append(f"        {name} = {'fast_add' if v.kind == 'row_sum' else 'fast_max'}({name}, {operand})")
-        ends = []
         for t in stores:
             text = value(t.value)
-            ends.append(f"        {self._array(t.place)}[j] {'+=' if t.add else '='} {text}")
+            body.append(f"        {self._array(t.place)}[j] {'+=' if t.add else '='} {text}")
         for t in stores:
             if not t.add:
                 self._stored.setdefault(t.value.number, t.place)
         size = self._size(("width", self.name, width), width)
-        self.lines += [f"    for j in range({size}):", *body, *ends]
+        block = [f"    for j in range({size}):", *body]
+        self.blocks.append(block)
+        self._computed |= {n: block for n in made if n not in self._stored}
+
+    def _again(self, v: Value) -> Place | None:
+        """Where a value lies that an earlier loop computed: that loop now keeps it."""
+        block = self._computed.pop(v.number, None)
+        if block is None:
+            return None
+        place = self._stored[v.number] = Place(Buffer(f"k{self.name}_{v.number}", v.width, "worker"))
+        block.append(f"        {self._array(place)}[j] = v{v.number}")
+        return place
 
     # ------------------------------------------------------------------ names
 
@@ -175,4 +192,5 @@ class RowFunction:
 
     def text(self) -> str:
         arguments = ", ".join([*self.arrays, *self.sizes, "k"])
-        return "\n".join(["@unit", f"def {self.name}({arguments}):", *(self.lines or ["    pass"])]) + "\n"
+        lines = [line for block in self.blocks for line in block] or ["    pass"]
+        return "\n".join(["@unit", f"def {self.name}({arguments}):", *lines]) + "\n"

@@ -160,7 +160,7 @@ class Run:
         del block
 
     def _count(self, b: Buffer) -> int:
-        return self.layout.rows if b.rows == "time" else self.layout.batch
+        return {"time": self.layout.rows, "worker": parallel.workers()}.get(b.rows, self.layout.batch)
 
 
 class Sequence:
