@@ -24,15 +24,16 @@ class NoAlias(Compiler):
 
 
 _OPTIONS = {"error_model": "numpy", "fastmath": {"contract"}, "nogil": True}
+_INNER = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True, **_OPTIONS}  # no way in from outside, which takes time
 
 
 def inline(function: Callable) -> Callable:
-    return njit(forceinline=True, **_OPTIONS)(function)
+    return njit(forceinline=True, **_INNER)(function)
 
 
 def unit(function: Callable) -> Callable:
     """A function of arrays that do not overlap, called by another kernel."""
-    return njit(pipeline_class=NoAlias, **_OPTIONS)(function)
+    return njit(pipeline_class=NoAlias, **_INNER)(function)
 
 
 def _cached(function: Callable, signature: Any = None, **options: Any) -> Callable:
