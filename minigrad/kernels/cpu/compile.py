@@ -9,6 +9,7 @@ one instruction; nothing else of fastmath is on, so NaN and Inf keep their meani
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from numba import cfunc, njit, types
@@ -36,11 +37,11 @@ def unit(function: Callable) -> Callable:
     return njit(pipeline_class=NoAlias, **_INNER)(function)
 
 
-def _cached(function: Callable, signature: Any = None, **options: Any) -> Callable:
+def _cached(function: Callable, **options: Any) -> Any:
     try:
-        return njit(signature, cache=True, **options, **_OPTIONS)(function)
+        return njit(cache=True, **options, **_OPTIONS)(function)
     except RuntimeError:  # Numba found no folder to keep the machine code in
-        return njit(signature, **options, **_OPTIONS)(function)
+        return njit(**options, **_OPTIONS)(function)
 
 
 def kernel(function: Callable) -> Callable:
@@ -49,8 +50,9 @@ def kernel(function: Callable) -> Callable:
 
 
 def kernel_for(signature: Any) -> Callable:
-    """Compiled for one signature: arrays of any layout take the same machine code."""
-    return lambda function: _cached(function, [signature], pipeline_class=NoAlias)
+    """A kernel for one signature, arrays of any layout. The decorated function takes no arguments: it compiles, and
+    returns the machine code without Numba's look at every argument."""
+    return lambda function: partial(_cached(function, pipeline_class=NoAlias).compile, signature.args)
 
 
 def parallel_kernel(function: Callable) -> Callable:

@@ -160,7 +160,8 @@ def serial(a, b, c, scratch, gemm, rows, add):
 @kernel_for(types.void(A2, C1))
 def pack_all(b, to):
     """All panels of B (k, n)."""
-    pack(b.ctypes.data, b.strides[0] // SIZE, b.strides[1] // SIZE, b.shape[0], b.shape[1], to.ctypes.data, 0, 1)
+    source, panels = np.int64(b.ctypes.data), np.int64(to.ctypes.data)     # unsigned, they were another ``pack``
+    pack(source, b.strides[0] // SIZE, b.strides[1] // SIZE, b.shape[0], b.shape[1], panels, 0, 1)
 
 
 @kernel_for(types.int64(A3, A3, C3, C1, TABLE, types.int64, types.int64, types.int64))
@@ -234,9 +235,13 @@ class Gemm:
         intrinsics = [micro.address_as_int64, micro.call4, micro.call12, micro.fast_add]
         module = load(f"gemm_{name}", emit(title, text, intrinsics, dtype))
         self.width, self.body, self.rows = 2 * lanes, module.gemm.address, module.rows.address
-        self.serial, self.fill, self.turn, self.pack_all = module.serial, module.fill, module.turn, module.pack_all
-        self.dot_rows, self.add_rows = module.dot_rows, module.add_rows
-        self._keep = module  # machine code is reached by its address
+        self._module = module
+
+    def __getattr__(self, name: str) -> Any:
+        """serial, fill, turn, pack_all, dot_rows, add_rows: compiled, or loaded, when first asked for."""
+        kernel = getattr(self._module, name)()
+        setattr(self, name, kernel)
+        return kernel
 
     def scratch(self, k: int, n: int, dtype: np.dtype) -> np.ndarray:
         """Room for B[k, n] in panels."""
