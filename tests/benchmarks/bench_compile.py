@@ -1,8 +1,9 @@
 """Compile time of a new cell, and the start of a process whose kernels are there.
 
 Each figure is the median of three fresh processes. "whole" starts from an empty kernel cache; "cell" from one in which
-another cell has left the matrix product and the parallel region. A kernel holds no sizes: the longer sequence
-(T = 5000, after T = 5) adds no file to the cache. Milliseconds of the clock, and in brackets of the processor.
+another cell has left the matrix product and the parallel region. A kernel holds no sizes: after T = 5,
+the longer sequence (T = 5000) adds no file to the cache; an empty cache gets one piece of the matrix product more, for
+products on several threads. Milliseconds of the clock, and in brackets of the processor.
 """
 
 from __future__ import annotations
