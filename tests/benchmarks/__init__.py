@@ -1,1 +1,3 @@
-"""Benchmarks: ratios measured in one process, sides interleaved, medians. ``python -m tests.benchmarks`` runs all."""
+"""Benchmarks: sides take turns, medians and their ratios. ``python -m tests.benchmarks`` runs all.
+
+Where two sides have threads, each runs in a process of its own (``harness.Worker``)."""

@@ -5,7 +5,8 @@ from __future__ import annotations
 import importlib
 import sys
 
-NAMES = ["start", "small_op", "elementwise", "matmul", "memory", "training", "recurrent"]
+NAMES = ["start", "compile", "small_op", "elementwise", "matmul", "memory", "training", "recurrent", "cells", "long",
+         "jax"]  # fmt: skip
 
 for name in [n for n in sys.argv[1:] if n in NAMES] or NAMES:
     print(f"\n== {name}", flush=True)

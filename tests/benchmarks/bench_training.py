@@ -2,51 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-import numpy as np
-
-import minigrad as mg
-from tests.benchmarks.bench_recurrent import KEEP, Minigrad, Torch, measure
-from tests.benchmarks.harness import optional
+from tests.benchmarks.harness import KEEP, Ratios, Worker, installed, measure
 
 CASES = [(64, 32, 65, 64, 256, 1), (50, 50, 65, 64, 128, 2), (20, 20, 10_000, 200, 200, 2)]  # T, B, V, D, H, layers
 
 
-class LanguageModel(Minigrad):
-    def ask(self, **request: Any) -> Any:
-        if "cell" not in request:
-            return super().ask(**request)
-        T, B, V, D, H, layers = request["sizes"]
-        embedding = mg.nn.Embedding(V, D, generator=0)
-        net, head = mg.nn.LSTM(D, H, layers, generator=0), mg.nn.Linear(H, V, generator=0)
-        parameters = embedding.parameters() + net.parameters() + head.parameters()
-        optimizer = mg.optim.Adam(parameters)
-        ids = np.random.default_rng(0).integers(0, V, (T + 1, B))
-
-        def step() -> None:
-            optimizer.zero_grad()
-            output, _ = net(embedding(ids[:-1]))
-            mg.cross_entropy(head(output), ids[1:]).backward()
-            mg.optim.clip_grad_norm_(parameters, 1.0)
-            optimizer.step()
-
-        self.step = step
-        step()
-        return {}
-
-
 def main() -> None:
-    sides: dict[str, Any] = {"minigrad": LanguageModel()}
-    if optional("torch"):
-        sides |= {"torch": Torch(), "torch keeping memory": Torch(**KEEP)}
+    sides = {"minigrad": Worker("minigrad_worker")}
+    if installed("torch"):
+        sides |= {"torch": Worker("torch_worker"), "torch keeping memory": Worker("torch_worker", **KEEP)}
+    ratios = Ratios()
     for sizes in CASES:
         T, B, V, D, H, layers = sizes
-        found = measure(sides, "language model", sizes, True)
-        own = found["minigrad"]
-        line = "  ".join(f"{name} {t * 1e3:.2f} ms = {t / own:.2f}x" for name, t in found.items() if name != "minigrad")
+        found = measure(sides, cell="language model", sizes=sizes, train=True)
         title = f"T{T} B{B} V{V} D{D} H{H} x{layers}"
-        print(f"{title:34} minigrad {own * 1e3:8.2f} ms, {T * B / own:8,.0f} tokens/s   {line}", flush=True)
+        ratios.line(title, found, f"{T * B / found['minigrad']:8,.0f} tokens/s")
+    ratios.means()
+    for side in sides.values():
+        side.close()
 
 
 if __name__ == "__main__":

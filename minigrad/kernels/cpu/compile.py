@@ -9,6 +9,7 @@ one instruction; nothing else of fastmath is on, so NaN and Inf keep their meani
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from numba import cfunc, njit, types
@@ -24,22 +25,23 @@ class NoAlias(Compiler):
 
 
 _OPTIONS = {"error_model": "numpy", "fastmath": {"contract"}, "nogil": True}
+_INNER = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True, **_OPTIONS}  # no way in from outside, which takes time
 
 
 def inline(function: Callable) -> Callable:
-    return njit(forceinline=True, **_OPTIONS)(function)
+    return njit(forceinline=True, **_INNER)(function)
 
 
 def unit(function: Callable) -> Callable:
     """A function of arrays that do not overlap, called by another kernel."""
-    return njit(pipeline_class=NoAlias, **_OPTIONS)(function)
+    return njit(pipeline_class=NoAlias, **_INNER)(function)
 
 
-def _cached(function: Callable, signature: Any = None, **options: Any) -> Callable:
+def _cached(function: Callable, **options: Any) -> Any:
     try:
-        return njit(signature, cache=True, **options, **_OPTIONS)(function)
+        return njit(cache=True, **options, **_OPTIONS)(function)
     except RuntimeError:  # Numba found no folder to keep the machine code in
-        return njit(signature, **options, **_OPTIONS)(function)
+        return njit(**options, **_OPTIONS)(function)
 
 
 def kernel(function: Callable) -> Callable:
@@ -48,8 +50,9 @@ def kernel(function: Callable) -> Callable:
 
 
 def kernel_for(signature: Any) -> Callable:
-    """Compiled for one signature: arrays of any layout take the same machine code."""
-    return lambda function: _cached(function, [signature], pipeline_class=NoAlias)
+    """A kernel for one signature, arrays of any layout. The decorated function takes no arguments: it compiles, and
+    returns the machine code without Numba's look at every argument."""
+    return lambda function: partial(_cached(function, pipeline_class=NoAlias).compile, signature.args)
 
 
 def parallel_kernel(function: Callable) -> Callable:

@@ -167,7 +167,8 @@ def address_of(x):
 @kernel_for(types.void(A2, C1))
 def pack_all(b, to):
     """All panels of B (k, n)."""
-    pack(b.ctypes.data, b.strides[0] // SIZE, b.strides[1] // SIZE, b.shape[0], b.shape[1], to.ctypes.data, 0, 1)
+    source, panels = np.int64(b.ctypes.data), np.int64(to.ctypes.data)     # unsigned, they were another ``pack``
+    pack(source, b.strides[0] // SIZE, b.strides[1] // SIZE, b.shape[0], b.shape[1], panels, 0, 1)
 
 
 @kernel_for(types.int64(A3, A3, C3, C1, TABLE, types.int64, types.int64, types.int64))
@@ -249,13 +250,15 @@ class Gemm:
         title = f"Matrix product, {name}, vectors of {micro.vector_bits()} bits"
         needed: list[Any] = [micro.address_as_int64, micro.call4, micro.fast_add, shares.product]
         module = load(f"gemm_{name}", emit(title, text, needed, dtype))
-        (address_of,) = module.address_of.overloads.values()
-        self.address_of = address_of.entry_point  # without Numba's look at the argument
         self.width, self.body, self.rows = 2 * lanes, module.gemm.address, module.rows.address
         self.pack_panels = module.pack_panels.address
-        self.serial, self.fill, self.turn, self.pack_all = module.serial, module.fill, module.turn, module.pack_all
-        self.dot_rows, self.add_rows = module.dot_rows, module.add_rows
-        self._keep = module  # machine code is reached by its address
+        self._module = module
+
+    def __getattr__(self, name: str) -> Any:
+        """serial, fill, turn, pack_all, address_of, dot_rows, add_rows: compiled, or loaded, when first asked for."""
+        kernel = getattr(self._module, name)()
+        setattr(self, name, kernel)
+        return kernel
 
     def scratch(self, k: int, n: int, dtype: np.dtype) -> np.ndarray:
         """Room for B[k, n] in panels."""
