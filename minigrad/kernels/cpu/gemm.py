@@ -1,10 +1,11 @@
 """Floor 2, CPU: the matrix product C = A B for any strides, batched, on all cores.
 
 B is packed into panels of two vectors' width, so that the micro-kernel reads it in order; A is read where it
-lies; k is cut so that a panel stays in the first cache (Goto and van de Geijn 2008). Rows are cut evenly into
-blocks of at most ``block_rows()``, each with its own micro-kernel, and the last vector of a row is masked: no
-size needs padding. Where B is much larger than A (one step of a recurrent network), C^T = B^T A^T is
-computed instead, so that the small operand is the one packed, and C^T is turned round.
+lies; k is cut so that a panel stays in the first cache, and the rows of A so that a chunk of them stays in the
+second while all panels pass (Goto and van de Geijn 2008). Rows are cut evenly into blocks of at most
+``block_rows()``, each with its own micro-kernel, and the last vector of a row is masked: no size needs padding.
+Where B is much larger than A (one step of a recurrent network), C^T = B^T A^T is computed instead, so that the
+small operand is the one packed, and C^T is turned round.
 """
 
 from __future__ import annotations
@@ -22,7 +23,8 @@ from numba import carray, types
 from minigrad.kernels.cpu.compile import address, body, kernel_for
 from minigrad.kernels.cpu.micro import micro_kernel, pointer_to, transpose_block
 
-L, W, ROWS, SIZE, KC = {lanes}, {width}, {rows}, {size}, {kc}   # lanes, panel width, rows of a block, bytes, cut of k
+L, W, ROWS, SIZE, KC, CHUNK = {lanes}, {width}, {rows}, {size}, {kc}, {chunk}
+# lanes, panel width, rows of a block, bytes, and the most k and rows at once
 A2, A3 = (types.Array(types.{dtype}, n, "A", readonly=True) for n in (2, 3))     # read only, any strides
 C1, C2, C3 = (types.Array(types.{dtype}, n, "C") for n in (1, 2, 3))
 R1, R2 = (types.Array(types.{dtype}, n, "C", readonly=True) for n in (1, 2))
@@ -95,26 +97,30 @@ def rows(m, a, a_row, a_col, k, panels, n, p0, p1, c, c_row, add):
     """C[m, panels p0..p1] = A[m, k] times packed panels, += with ``add``; other kernels call it by its address."""
     if m == 0:
         return
-    blocks = (m + ROWS - 1) // ROWS
+    chunks = (m + CHUNK - 1) // CHUNK
     cuts = (k + KC - 1) // KC
     for cut in range(cuts):
         k0, k1 = k * cut // cuts, k * (cut + 1) // cuts
-        for p in range(p0, p1):
-            columns = min(W, n - W * p)
-            width = W if columns > L else L
-            b = panels + SIZE * (W * p * k + k0 * width)
-            ahead = b + SIZE * W * k
-            step = SIZE * W // blocks
-            row = 0
-            for block in range(blocks):
-                height = m * (block + 1) // blocks - row
-                at_a, at_c = a + SIZE * (row * a_row + k0 * a_col), c + SIZE * (row * c_row + W * p)
-                if columns > L:
-                    wide_rows(height, at_a, a_row, a_col, b, k1 - k0, at_c, c_row, cut + add, columns - L, ahead, step)
-                else:
-                    narrow_rows(height, at_a, a_row, a_col, b, k1 - k0, at_c, c_row, cut + add, columns, ahead, step)
-                row += height
-                ahead += (k1 - k0) * step
+        steps, more = k1 - k0, cut + add
+        for chunk in range(chunks):
+            m0, m1 = m * chunk // chunks, m * (chunk + 1) // chunks
+            blocks = (m1 - m0 + ROWS - 1) // ROWS
+            for p in range(p0, p1):
+                columns = min(W, n - W * p)
+                width = W if columns > L else L
+                b = panels + SIZE * (W * p * k + k0 * width)
+                ahead = b + SIZE * W * k
+                step = SIZE * W // blocks
+                row = m0
+                for block in range(blocks):
+                    height = m0 + (m1 - m0) * (block + 1) // blocks - row
+                    at_a, at_c = a + SIZE * (row * a_row + k0 * a_col), c + SIZE * (row * c_row + W * p)
+                    if columns > L:
+                        wide_rows(height, at_a, a_row, a_col, b, steps, at_c, c_row, more, columns - L, ahead, step)
+                    else:
+                        narrow_rows(height, at_a, a_row, a_col, b, steps, at_c, c_row, more, columns, ahead, step)
+                    row += height
+                    ahead += steps * step
 
 
 @body
@@ -220,6 +226,9 @@ def _choose(name: str, rows: int, vectors: int) -> str:
     return "\n".join(lines) + "\n"
 
 
+_CHUNK = 240  # rows: with 1280 bytes of k they fill 300 KiB. 120 to 480 are alike; without, long A^T B lose a fifth
+
+
 class Gemm:
     """The compiled product of one dtype."""
 
@@ -227,8 +236,8 @@ class Gemm:
         name, size = dtype.name, dtype.itemsize
         rows, lanes = micro.block_rows(), micro.lanes(name)
         kernels = "\n".join(f'm{m}x{v} = micro_kernel({m}, {v}, "{name}")' for v in (2, 1) for m in range(1, rows + 1))
-        text = _TEXT.format(lanes=lanes, width=2 * lanes, rows=rows, size=size, kc=1280 // size, dtype=name,
-                            kernels=kernels, wide=_choose("wide", rows, 2),
+        text = _TEXT.format(lanes=lanes, width=2 * lanes, rows=rows, size=size, kc=1280 // size, chunk=_CHUNK,
+                            dtype=name, kernels=kernels, wide=_choose("wide", rows, 2),
                             narrow=_choose("narrow", rows, 1))  # fmt: skip
         title = f"Matrix product, {name}, vectors of {micro.vector_bits()} bits"
         intrinsics = [micro.address_as_int64, micro.call4, micro.call12, micro.fast_add]
