@@ -125,7 +125,7 @@ def rows(m, a, a_row, a_col, k, panels, n, p0, p1, c, c_row, add):
 
 @body
 def gemm(table, phase, worker, workers):
-    t = carray(address_as_int64(table), (19,))
+    t = carray(address_as_int64(table), (20,))
     a, a_row, a_col, a_batch, b, b_k, b_n, b_batch = t[0], t[1], t[2], t[3], t[4], t[5], t[6], t[7]
     c, c_row, c_batch, m, k, n = t[8], t[9], t[10], t[11], t[12], t[13]
     batches, scratch, room, add = t[14], t[15], t[16], t[17]
@@ -140,7 +140,7 @@ def gemm(table, phase, worker, workers):
     else:
         p0, p1 = panels * worker // workers, panels * (worker + 1) // workers
     for i in range(i0, i1):
-        if phase == 0 or batches > 1:
+        if (phase == 0 and not t[19]) or batches > 1:
             pack(b + SIZE * i * b_batch, b_k, b_n, k, n, to, w, share)
         if phase == 1 or batches > 1:
             at_a, at_c = a + SIZE * (i * a_batch + r0 * a_row), c + SIZE * (i * c_batch + r0 * c_row)
@@ -152,13 +152,14 @@ def strides(x, first):
     return x.strides[first] // SIZE, x.strides[first + 1] // SIZE
 
 
-@kernel_for(types.void(A2, A2, C2, C1, types.int64, types.int64, types.int64))
-def serial(a, b, c, scratch, gemm, rows, add):
-    """C = or += A B for matrices, on this thread."""
-    t = np.empty(19, np.int64)
+@kernel_for(types.void(A2, A2, C2, C1, *[types.int64] * 4))
+def serial(a, b, c, scratch, gemm, rows, add, packed):
+    """C = or += A B for matrices, on this thread; B lies in ``scratch`` already if it is ``packed``."""
+    t = np.empty(20, np.int64)
     t[0], t[4], t[8], t[15] = a.ctypes.data, b.ctypes.data, c.ctypes.data, scratch.ctypes.data
     (t[1], t[2]), (t[5], t[6]), (t[9], _) = strides(a, 0), strides(b, 0), strides(c, 0)
-    t[11], t[12], t[13], t[14], t[17], t[18] = a.shape[0], a.shape[1], b.shape[1], 1, add, rows
+    t[11], t[12], t[13], t[14] = a.shape[0], a.shape[1], b.shape[1], 1
+    t[17], t[18], t[19] = add, rows, packed
     for phase in range(2):
         call4(gemm, (t.ctypes.data, phase, 0, 1))
 
@@ -169,14 +170,14 @@ def pack_all(b, to):
     pack(b.ctypes.data, b.strides[0] // SIZE, b.strides[1] // SIZE, b.shape[0], b.shape[1], to.ctypes.data, 0, 1)
 
 
-@kernel_for(types.int64(A3, A3, C3, C1, TABLE, types.int64, types.int64, types.int64))
-def fill(a, b, c, scratch, t, workers, rows, add):
+@kernel_for(types.int64(A3, A3, C3, C1, TABLE, *[types.int64] * 4))
+def fill(a, b, c, scratch, t, workers, rows, add, packed):
     """The table of ``gemm`` for A (batches, m, k), B (batches, k, n), C (batches, m, n)."""
     t[0], t[4], t[8], t[15] = a.ctypes.data, b.ctypes.data, c.ctypes.data, scratch.ctypes.data
     t[3], t[7], t[10] = a.strides[0] // SIZE, b.strides[0] // SIZE, c.strides[0] // SIZE
     (t[1], t[2]), (t[5], t[6]), (t[9], _) = strides(a, 1), strides(b, 1), strides(c, 1)
     t[11], t[12], t[13], t[14], t[16] = a.shape[1], a.shape[2], b.shape[2], a.shape[0], scratch.size // workers
-    t[17], t[18] = add, rows
+    t[17], t[18], t[19] = add, rows, packed
     return t.ctypes.data
 
 
@@ -265,23 +266,33 @@ def _gemm(dtype: np.dtype) -> Gemm:
 _SERIAL = 1_000_000  # multiply-adds below which one thread is faster (tests/benchmarks/bench_matmul.py)
 
 
-def _matrices(a: np.ndarray, b: np.ndarray, c: np.ndarray, add: bool = False) -> None:
-    """C = A B for two matrices; += with ``add``."""
+class Factor:
+    """A matrix B that is the right factor of several products: the first of them packs it for the others."""
+
+    def __init__(self, b: np.ndarray):
+        self.matrix = b
+        self.panels: np.ndarray | None = None
+
+
+def _matrices(a: np.ndarray, b: np.ndarray, c: np.ndarray, add: bool = False, kept: Factor | None = None) -> None:
+    """C = A B for two matrices; += with ``add``; ``kept`` is B where its panels are kept."""
     k, n = b.shape
-    if c.size * k > _SERIAL and parallel.workers() > 1:
-        _batches(a[None], b[None], c[None], parallel.workers(), 2, add)
-    else:
-        g = _gemm(c.dtype)
-        g.serial(a, b, c, g.scratch(k, n, c.dtype), g.body, g.rows, add)
-
-
-def _batches(a: np.ndarray, b: np.ndarray, c: np.ndarray, workers: int, phases: int, add: bool = False) -> None:
-    """C = A B for (batches, m, k), (batches, k, n) and (batches, m, n)."""
     g = _gemm(c.dtype)
-    k, n = b.shape[1:]
-    scratch = g.scratch(workers * k if phases == 1 else k, n, c.dtype)
-    arguments = np.empty(19, np.int64)
-    parallel.run(g.body, g.fill(a, b, c, scratch, arguments, workers, g.rows, add), phases, workers)
+    packed = kept is not None and kept.panels is not None
+    scratch = kept.panels if packed else g.scratch(k, n, c.dtype)
+    if kept is not None:
+        kept.panels = scratch
+    if c.size * k > _SERIAL and parallel.workers() > 1:
+        _batches(a[None], b[None], c[None], parallel.workers(), 2, scratch, add, packed)
+    else:
+        g.serial(a, b, c, scratch, g.body, g.rows, add, packed)
+
+
+def _batches(a: np.ndarray, b: np.ndarray, c: np.ndarray, workers: int, phases: int, scratch: np.ndarray,
+             add: bool = False, packed: bool = False) -> None:  # fmt: skip
+    """C = A B for (batches, m, k), (batches, k, n) and (batches, m, n)."""
+    g, arguments = _gemm(c.dtype), np.empty(20, np.int64)
+    parallel.run(g.body, g.fill(a, b, c, scratch, arguments, workers, g.rows, add, packed), phases, workers)
 
 
 def product(a: np.ndarray, b: np.ndarray) -> np.ndarray:
@@ -296,7 +307,8 @@ def product(a: np.ndarray, b: np.ndarray) -> np.ndarray:
         if len(a) == 1:
             _matrices(a[0], b[0], c3[0])
         else:
-            _batches(a, b, c3, parallel.workers() if c.size * k > _SERIAL else 1, 1)
+            workers = parallel.workers() if c.size * k > _SERIAL else 1
+            _batches(a, b, c3, workers, 1, _gemm(c.dtype).scratch(workers * k, n, c.dtype))
     elif m == 1 or n == 1:
         _vector(a, b, c)
     elif k * m + m * n < k * n and m * k * n > 8192:  # pack the smaller operand
@@ -308,11 +320,13 @@ def product(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     return c
 
 
-def product_into(c: np.ndarray, a: np.ndarray, b: np.ndarray, add: bool = False) -> None:
+def product_into(c: np.ndarray, a: np.ndarray, b: np.ndarray | Factor, add: bool = False) -> None:
     """C (m, n), C-contiguous, = or += A (m, k) B (k, n) of any strides."""
     if a.shape[1] == 0 or c.size == 0:
         if not add:
             c[...] = 0
+    elif isinstance(b, Factor):
+        _matrices(a, b.matrix, c, add, b)
     else:
         _matrices(a, b, c, add)
 
