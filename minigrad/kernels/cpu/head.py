@@ -69,8 +69,8 @@ def head_columns(first, last, g, part, total, rows, classes):
 
 
 _ROWS, _COLUMNS = Shared(head_rows), Shared(head_columns)
-# Of a block. N, H, V = 400, 200, 10000 on one thread: 52 and 104 rows 71 ms, 200 rows 62, and with W packed once for all
-# blocks 56; all 400 at once 55. Where V is small, 2**19 to 2**23 elements are alike.
+# Of a block. N, H, V = 400, 200, 10000 on one thread: 52 and 104 rows 71 ms, 200 rows 62, and with W packed once for
+# all blocks 56; all 400 at once 55. Where V is small, 2**19 to 2**23 elements are alike.
 _ELEMENTS, _ROWS_AT_LEAST = 2**19, 256
 
 
