@@ -25,7 +25,7 @@ from minigrad.kernels.cpu.micro import pointer_to
 
 @unit
 def items(first, last, {names}):
-    {function}(first, last, {names})
+    {function}({call})
 
 
 @body
@@ -48,11 +48,13 @@ class Shared:
     """A plain Python function ``f(first, last, ...)`` that does the items first .. last of its flat arrays, and may
     take whole numbers too; compiled when first called for a dtype.
 
-    ``shared[dtype](n, work, ...)`` does all n items, on one thread if ``work``, the elements to go through, is small.
+    With ``cut``, an item is an element of each of the first so many arrays: the function gets those cut to its share,
+    in place of first and last. ``shared(dtype, n, work, ...)`` does all n items, on one thread if ``work``, the
+    elements to go through, is small.
     """
 
-    def __init__(self, function: Callable):
-        self.function = function
+    def __init__(self, function: Callable, cut: int = 0):
+        self.function, self.cut = function, cut
         self._compiled: dict[np.dtype, ModuleType] = {}
 
     def __call__(self, dtype: np.dtype, n: int, work: int, *arguments: Any) -> None:
@@ -64,7 +66,9 @@ class Shared:
         parallel.run(module.share.address, address, 1, parallel.workers() if work > SERIAL else 1)
 
     def _compile(self, dtype: np.dtype, arguments: tuple[Any, ...]) -> ModuleType:
-        names = list(inspect.signature(self.function).parameters)[2:]
+        names = list(inspect.signature(self.function).parameters)[0 if self.cut else 2 :]
+        call = [f"{name}[first:last]" if i < self.cut else name for i, name in enumerate(names)]
+        call = call if self.cut else ["first", "last", *call]
         kinds = [x.dtype.name if isinstance(x, np.ndarray) else "" for x in arguments]
         values, fill = [], []
         for i, (name, kind) in enumerate(zip(names, kinds, strict=True)):
@@ -73,8 +77,8 @@ class Shared:
             fill.append(f"    {at}, {size} = {name}.ctypes.data, {name}.size" if kind else f"    {at} = {name}")
         pointers = [f'pointer_{kind} = pointer_to("{kind}")' for kind in sorted(set(kinds) - {"", "int64"})]
         pointers += ["pointer_int64 = address_as_int64"] * ("int64" in kinds)
-        own = self.function.__name__
-        text = _TEXT.format(function=own, names=", ".join(names), values=", ".join(values), fill="\n".join(fill),
-                            pointers="\n".join(pointers), count=1 + 2 * len(names))  # fmt: skip
+        own, comma = self.function.__name__, ", ".join
+        text = _TEXT.format(function=own, call=comma(call), names=comma(names), values=comma(values),
+                            fill="\n".join(fill), pointers="\n".join(pointers), count=1 + 2 * len(names))  # fmt: skip
         functions = [self.function, micro.address_as_int64]
         return load(f"{own}_{dtype.name}", emit(f"{own}, shared out to threads", text, functions, dtype))
