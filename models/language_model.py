@@ -76,14 +76,18 @@ class LanguageModel(nn.Module):
 
     def forward(self, ids: Any, state: Any = None) -> tuple[Tensor, Any]:
         """Logits (T, B, V) of the symbols that follow ``ids`` (T, B), and the state after the last."""
-        x = self.embedding(ids)  # (T, B, D)
-        h, state = self.recurrent(x, state)  # (T, B, H)
-        return self.output(self.dropout(h)), state
+        h, state = self._hidden(ids, state)
+        return self.output(h), state
+
+    def _hidden(self, ids: Any, state: Any) -> tuple[Tensor, Any]:
+        """What the linear layer takes, (T, B, H), and the state."""
+        h, state = self.recurrent(self.embedding(ids), state)
+        return self.dropout(h), state
 
     def loss(self, inputs: Any, targets: Any, state: Any = None) -> tuple[Tensor, Any]:
         """The mean of -log p(target), in nats a symbol; inputs and targets (T, B)."""
-        logits, state = self(inputs, state)
-        return ops.cross_entropy(logits, targets), state
+        h, state = self._hidden(inputs, state)
+        return ops.linear_cross_entropy(h, self.output.weight, targets, self.output.bias), state
 
     def initial_state(self, batch: int) -> Any:
         """The state before the first symbol: zeros (layers, B, H), twice for an LSTM."""

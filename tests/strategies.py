@@ -288,12 +288,27 @@ def _pick(draw, sizes):
 
 
 @st.composite
-def _cross_entropy(draw, sizes):
+def _targets(draw, sizes):
+    """Shape of the targets, number of classes, targets of which some are ignored, and options."""
     rows, n = draw(shapes(SMALL, 0, 2)), draw(st.sampled_from([s for s in sizes if s]))
     rng = np.random.default_rng(draw(SEEDS))
     targets = np.where(rng.random(rows) < 0.2, -100, rng.integers(0, n, rows))
     smoothing, reduction = draw(st.sampled_from((0.0, 0.1))), draw(st.sampled_from(("mean", "sum", "none")))
-    return _call((*rows, n), targets, label_smoothing=smoothing, reduction=reduction)
+    return rows, n, targets, {"label_smoothing": smoothing, "reduction": reduction}
+
+
+@st.composite
+def _cross_entropy(draw, sizes):
+    rows, n, targets, options = draw(_targets(sizes))
+    return _call((*rows, n), targets, **options)
+
+
+@st.composite
+def _linear_cross_entropy(draw, sizes):
+    rows, n, targets, options = draw(_targets(sizes))
+    h = draw(st.sampled_from(sizes))
+    bias = [(n,)] if draw(st.booleans()) else []
+    return Call([(*rows, h), (n, h), *bias], lambda xs: (*xs[:2], targets, *xs[2:]), options)
 
 
 @st.composite
@@ -328,7 +343,8 @@ OTHERS = {
     "stack": lambda s: _join(s, True), "split": _split, "unstack": _along, "pad": _pad, "tile": _tile,
     "matmul": _matmul, "linear": _linear, "einsum": _einsum, "getitem": _getitem, "embedding": _rows,
     "scatter_add": lambda s: _rows(s, True), "pick": _pick, "cross_entropy": _cross_entropy,
-    "binary_cross_entropy": _pair, "mse": _pair, "clip": _clip, "dropout": _dropout,
+    "linear_cross_entropy": _linear_cross_entropy, "binary_cross_entropy": _pair, "mse": _pair,
+    "clip": _clip, "dropout": _dropout,
 }  # fmt: skip
 
 

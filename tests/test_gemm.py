@@ -116,6 +116,22 @@ def test_a_product_may_be_added_to_what_is_there(layout, dtype):
 
 
 @BOTH
+@pytest.mark.parametrize("layout", ["plain", "transposed"])
+def test_a_factor_of_several_products_is_packed_once(layout, dtype):
+    """Small and large products, one after the other, with the same panels."""
+    (b,) = operands(0, dtype, (130, 150))
+    kept = gemm.Factor(lay_out(b, layout))
+    for m in (3, 700, 1, 0, 65):
+        (a,) = operands(m, dtype, (m, 130))
+        c = np.empty((m, 150), dtype)
+        gemm.product_into(c, a, kept)
+        assert_product(c, a, b)
+    kept.matrix = np.zeros_like(b)  # it is not read any more
+    gemm.product_into(c, a, kept)
+    assert_product(c, a, b)
+
+
+@BOTH
 def test_a_product_without_inner_size_is_zero(dtype):
     for shape in ((3, 4), (1, 4), (3, 1), (0, 4)):
         a, b = np.ones((shape[0], 0), dtype), np.ones((0, shape[1]), dtype)

@@ -12,7 +12,7 @@ from pathlib import Path
 import numba
 
 from minigrad.config import config
-from minigrad.kernels import BACKENDS
+from minigrad.kernels import devices
 from minigrad.kernels.cpu.micro import vector_bits
 from minigrad.kernels.cpu.parallel import workers
 
@@ -25,7 +25,7 @@ def lines() -> Iterator[str]:
     for package in ("minigrad", "numpy", "numba", "llvmlite"):
         yield _row(package, _version(package) or "not installed")
     yield _row("python", f"{platform.python_version()} on {platform.system()} {platform.machine()}")
-    yield _row("devices", ", ".join(backend.name for backend in BACKENDS.values() if backend.name != "abstract"))
+    yield _row("devices", ", ".join(devices()))
     yield _row("threads", f"{workers()} of {os.cpu_count()}, by {threading_layer()}")
     yield _row("vectors", f"{vector_bits()} bits")
     yield _row("kernel cache", _cache())

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 from minigrad.engine import anomaly
 from minigrad.engine.tensor import Tensor
 from minigrad.errors import DeviceError, describe
-from minigrad.kernels import BACKENDS, abstract
+from minigrad.kernels import BACKENDS
 
 
 @dataclass(frozen=True, eq=False)
@@ -167,11 +167,12 @@ def apply(op: Operation, inputs: tuple[Tensor, ...], attrs: dict[str, Any] | Non
 
 
 def _mixed(op: Operation, inputs: tuple[Tensor, ...], attrs: dict[str, Any]) -> Any:
-    """The result where operands lie on different devices: an error, but for constants beside abstract arrays."""
+    """The result where operands are of several kinds: an error, unless one of them adopts the others."""
     kinds = {type(x.data) for x in inputs}
     if len(kinds) == 1:
         raise  # the error that led here
-    if abstract.Abstract in kinds:
-        return op.forward(abstract, *[abstract.from_numpy(x.data) for x in inputs], **attrs)
+    for backend in map(BACKENDS.__getitem__, kinds):
+        if hasattr(backend, "adopt"):
+            return op.forward(backend, *[backend.adopt(x.data) for x in inputs], **attrs)
     devices = " and ".join(sorted({x.device for x in inputs}))
     raise DeviceError(describe(op.name, f"tensors on {devices}", "one device", "move one with .to()"))

@@ -41,17 +41,23 @@ class Linear(Module):
 class Embedding(Module):
     """e = E[i]: the rows of a table (V, D) at integers (...), giving (..., D). Drawn from N(0, scale^2).
 
+    With ``sparse``, the gradient of a large table is only the rows that were read, ``backward`` and the optimiser touch
+    no others, and the optimiser writes into the table. SGD and Adagrad then step as ever; of Adam, AdamW, RMSprop,
+    momentum and weight decay the rows that were not read see nothing (as PyTorch's SparseAdam).
+
     >>> import minigrad as mg
     >>> mg.nn.Embedding(10, 4, generator=0)([[1, 2, 3]]).shape
     (1, 3, 4)
     """
 
-    def __init__(self, num_embeddings: int, embedding_dim: int, *, scale: float = 1.0, generator: Seed = None):
+    def __init__(self, num_embeddings: int, embedding_dim: int, *, sparse: bool = False, scale: float = 1.0,
+                 generator: Seed = None):  # fmt: skip
         rng = as_generator(generator)
+        self.sparse = sparse
         self.weight = Parameter(scale * rng.standard_normal((num_embeddings, embedding_dim), np.float32))
 
     def forward(self, indices: Any) -> Tensor:
-        return ops.embedding(self.weight, indices)
+        return ops.embedding(self.weight, indices, self.sparse)
 
 
 class Dropout(Module):

@@ -6,8 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from minigrad.engine import Operation, Tensor, apply
+from minigrad.engine import Operation, Tensor, apply, is_recording
 from minigrad.errors import DtypeError, IndexingError, ShapeError, describe
+from minigrad.kernels.sparse import gather_rows
 from minigrad.ops.elementwise import add
 from minigrad.ops.record import case, operation
 from minigrad.ops.shapes import as_tensor
@@ -56,11 +57,14 @@ def _positions(where: str, indices: Any, n: int) -> np.ndarray:
     return found
 
 
-_TAKE = Operation(
-    "embedding",
-    lambda k, w, positions: k.take(w, positions, 0),
-    (lambda g, y, w, positions: apply(_ADD_ROWS, (g,), {"positions": positions, "rows": w.shape[0]}),),
-)
+def _take_vjp(g: Tensor, y: Tensor, w: Tensor, positions: np.ndarray, sparse: bool = False) -> Tensor:
+    """Only the rows read, if asked for, where nothing but a leaf's ``grad`` will take them."""
+    if sparse and w.is_leaf and not is_recording() and type(g.data) is np.ndarray:
+        return Tensor(gather_rows(positions.ravel(), g.data.reshape(positions.size, *w.shape[1:]), w.shape))
+    return apply(_ADD_ROWS, (g,), {"positions": positions, "rows": w.shape[0]})
+
+
+_TAKE = Operation("embedding", lambda k, w, positions, sparse=False: k.take(w, positions, 0), (_take_vjp,))
 _ADD_ROWS = Operation(
     "add_rows",
     lambda k, g, positions, rows: k.add_rows(g, positions, rows),
@@ -70,8 +74,11 @@ _ADD_ROWS = Operation(
 
 @operation("y_i = w[index_i]", lambda w, indices: w[indices], case((4, 3), _ROWS), case((3,), _ROWS[0]),
            case((4, 2), np.zeros((0,), int)), group=GROUP, op=_TAKE)  # fmt: skip
-def embedding(weight: Any, indices: Any) -> Tensor:
+def embedding(weight: Any, indices: Any, sparse: bool = False) -> Tensor:
     """Rows of ``weight`` (V, ...) at ``indices`` (...).
+
+    With ``sparse``, ``weight.grad`` holds only the rows that were read, and an optimiser steps only those: see
+    ``nn.Embedding``.
 
     >>> import minigrad as mg
     >>> mg.embedding(mg.tensor([[1.0, 2.0], [3.0, 4.0]]), [1, 1])
@@ -81,7 +88,8 @@ def embedding(weight: Any, indices: Any) -> Tensor:
     weight = as_tensor("embedding", weight)
     if weight.ndim == 0:
         raise ShapeError(describe("embedding", "a weight without axes", "(V, D)"))
-    return apply(_TAKE, (weight,), {"positions": _positions("embedding", indices, weight.shape[0])})
+    positions = _positions("embedding", indices, weight.shape[0])
+    return apply(_TAKE, (weight,), {"positions": positions, "sparse": sparse})
 
 
 def _scatter_add_oracle(x: np.ndarray, indices: Any, values: np.ndarray) -> np.ndarray:

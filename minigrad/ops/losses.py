@@ -89,6 +89,23 @@ def _reduced(losses: Tensor, reduction: str, count: float) -> Tensor:
     return mul(total, 1.0 / max(count, 1)) if reduction == "mean" else total
 
 
+def _targets(where_: str, given: str, expected: str, targets: Any, shape: tuple[int, ...], classes: int,
+             ignore_index: int) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
+    """Checked targets with 0 in place of the ignored ones, and which are not ignored."""
+    found = targets.numpy() if isinstance(targets, Tensor) else np.asarray(targets)
+    if found.dtype.kind not in "iu":
+        raise DtypeError(describe(where_, f"targets of dtype {found.dtype}", "integers"))
+    if not classes or found.shape != shape:
+        expected = f"{expected}, targets (...), V at least 1"
+        raise ShapeError(describe(where_, f"{given}, targets {found.shape}", expected))
+    valid = found != ignore_index
+    inside = found[valid]
+    if inside.size and not 0 <= inside.min() <= inside.max() < classes:
+        got = f"targets from {inside.min()} to {inside.max()}"
+        raise IndexingError(describe(where_, got, f"0 <= target < {classes}, or {ignore_index}"))
+    return np.where(valid, found, 0), valid
+
+
 _TARGETS = np.array([[2, 0, 3], [1, -100, 0]])
 
 
@@ -117,19 +134,11 @@ def cross_entropy(logits: Any, targets: Any, *, ignore_index: int = -100, label_
     """
     _check_reduction("cross_entropy", reduction)
     logits, _ = _prepare("cross_entropy", logits, None)
-    found = targets.numpy() if isinstance(targets, Tensor) else np.asarray(targets)
-    if found.dtype.kind not in "iu":
-        raise DtypeError(describe("cross_entropy", f"targets of dtype {found.dtype}", "integers"))
-    if logits.ndim == 0 or found.shape != logits.shape[:-1]:
-        got = f"logits {logits.shape}, targets {found.shape}"
-        raise ShapeError(describe("cross_entropy", got, "logits (..., V), targets (...)"))
-    valid = found != ignore_index
-    inside = found[valid]
-    if inside.size and not 0 <= inside.min() <= inside.max() < logits.shape[-1]:
-        got = f"targets from {inside.min()} to {inside.max()}"
-        raise IndexingError(describe("cross_entropy", got, f"0 <= target < {logits.shape[-1]}, or {ignore_index}"))
+    classes = logits.shape[-1] if logits.ndim else 0
+    found, valid = _targets("cross_entropy", f"logits {logits.shape}", "logits (..., V)", targets, logits.shape[:-1],
+                            classes, ignore_index)  # fmt: skip
     logp = log_softmax(logits)  # (..., V)
-    losses = neg(pick(logp, np.where(valid, found, 0)))  # (...)
+    losses = neg(pick(logp, found))  # (...)
     if label_smoothing:
         losses = add(mul(losses, 1.0 - label_smoothing), mul(mean(logp, -1), -label_smoothing))
     if not valid.all():

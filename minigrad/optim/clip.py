@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from minigrad.engine import Tensor, no_grad
 from minigrad.errors import describe
 from minigrad.kernels import BACKENDS
-from minigrad.ops import clip, mul
+from minigrad.ops import clip
 
 
 def clip_grad_norm_(parameters: Iterable[Tensor], max_norm: float) -> float:
@@ -29,9 +29,8 @@ def clip_grad_norm_(parameters: Iterable[Tensor], max_norm: float) -> float:
     with_grad = [(p, p.grad) for p in parameters if p.grad is not None]
     norm = math.sqrt(sum(BACKENDS[type(g.data)].squares(g.data) for _, g in with_grad))
     if norm > max_norm and math.isfinite(norm):
-        with no_grad():
-            for p, g in with_grad:
-                p.grad = mul(g, max_norm / norm)
+        for p, g in with_grad:
+            p.grad = Tensor(BACKENDS[type(g.data)].scaled(g.data, max_norm / norm))
     return norm
 
 

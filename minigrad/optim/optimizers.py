@@ -1,7 +1,8 @@
 """Floor 5: the optimisers: after ``backward``, ``step`` replaces the data of every parameter that has a gradient.
 
-The data is replaced, not written to: arrays taken from a parameter before keep their values. Walk a graph backward
-before a step replaces what it was recorded with.
+The data is replaced, not written to: arrays taken from a parameter before keep their values. Only a gradient of a few
+rows (``nn.Embedding(sparse=True)``) is a step of those rows in place. Walk a graph backward before a step replaces what
+it was recorded with.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import numpy as np
 
 from minigrad.engine import Tensor
 from minigrad.errors import MinigradError, ShapeError, describe
-from minigrad.kernels import BACKENDS
+from minigrad.kernels import BACKENDS, sparse
 
 
 class Optimizer:
@@ -36,6 +37,7 @@ class Optimizer:
         self.lr = lr
         self.steps = [0] * len(self.parameters)
         self._state: list[list[Any]] = [[] for _ in self.parameters]
+        self._own: list[Any] = [None] * len(self.parameters)  # data that steps made of a few rows may write into
         self._check(lr=lr)
 
     def _check(self, below: float = math.inf, **numbers: float) -> None:
@@ -56,11 +58,15 @@ class Optimizer:
             if p.grad.shape != p.shape or p.grad.dtype != p.dtype:
                 got = f"a gradient {p.grad.shape} {p.grad.dtype}"
                 raise ShapeError(describe(type(self).__name__, got, f"{p.shape} {p.dtype}, as the parameter"))
-            backend = BACKENDS[type(p.data)]
+            backend = BACKENDS[type(p.grad.data)]
             if not state:
                 state += [backend.full(p.shape, 0, p.dtype) for _ in range(self.buffers)]
             self.steps[i] += 1
-            p.data = backend.update(self.name, p.data, p.grad.data, state, self.settings(self.steps[i]))
+            old, settings = p.data, self.settings(self.steps[i])
+            if backend is sparse and old is not self._own[i]:  # it may be the user's
+                old = BACKENDS[type(old)].from_numpy(old)
+            p.data = backend.update(self.name, old, p.grad.data, state, settings)
+            self._own[i] = p.data if backend is sparse else None
 
     def zero_grad(self) -> None:
         for p in self.parameters:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
@@ -38,7 +39,7 @@ def layer(cell: str, sizes: list[int], train: bool, **options: Any) -> Callable[
 def language_model(sizes: list[int], **_: Any) -> Callable[[], dict]:
     """A whole training step: embedding, LSTM, linear layer, loss, clipping, Adam."""
     T, B, V, D, H, layers = sizes
-    embedding = mg.nn.Embedding(V, D, generator=0)
+    embedding = mg.nn.Embedding(V, D, sparse="SPARSE" in os.environ, generator=0)
     net, head = mg.nn.LSTM(D, H, layers, generator=0), mg.nn.Linear(H, V, generator=0)
     parameters = embedding.parameters() + net.parameters() + head.parameters()
     optimizer = mg.optim.Adam(parameters)
@@ -47,7 +48,7 @@ def language_model(sizes: list[int], **_: Any) -> Callable[[], dict]:
     def step() -> dict:
         optimizer.zero_grad()
         output, _ = net(embedding(ids[:-1]))
-        mg.cross_entropy(head(output), ids[1:]).backward()
+        mg.linear_cross_entropy(output, head.weight, ids[1:], head.bias).backward()
         mg.optim.clip_grad_norm_(parameters, 1.0)
         optimizer.step()
         return {}

@@ -10,12 +10,13 @@ from typing import Any
 import numpy as np
 
 from minigrad.kernels.cpu.elementwise import Elementwise
-from minigrad.kernels.cpu.gather import add_rows, pick, place, scatter
+from minigrad.kernels.cpu.gather import add_rows, join_rows, pick, place, scatter
 from minigrad.kernels.cpu.gemm import matmul
+from minigrad.kernels.cpu.head import linear_cross_entropy
 from minigrad.kernels.cpu.memory import keep_memory
 from minigrad.kernels.cpu.reduce import cumsum, reduce
 from minigrad.kernels.cpu.rows import rows
-from minigrad.kernels.cpu.update import squares, update
+from minigrad.kernels.cpu.update import scaled, squares, update
 
 keep_memory()
 
@@ -71,6 +72,6 @@ def flip(x: np.ndarray, axes: tuple[int, ...]) -> np.ndarray:
 
 __all__ = [
     "Elementwise", "add_rows", "array_type", "astype", "broadcast_to", "concatenate", "cumsum", "flip", "from_numpy",
-    "full", "getitem", "matmul", "matrix_transpose", "name", "pad", "pick", "place", "reduce", "reshape", "rows",
-    "scatter", "squares", "take", "to_numpy", "transpose", "update",
+    "full", "getitem", "join_rows", "linear_cross_entropy", "matmul", "matrix_transpose", "name", "pad", "pick",
+    "place", "reduce", "reshape", "rows", "scaled", "scatter", "squares", "take", "to_numpy", "transpose", "update",
 ]  # fmt: skip

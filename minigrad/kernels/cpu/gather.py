@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from minigrad.kernels.cpu.build import Kernel
+from minigrad.kernels.cpu.shared import Shared
 
 
 def add_rows_kernel(g, positions, out, width):
@@ -35,6 +36,19 @@ def place_kernel(g, positions, out, n):
         out[i * n + positions[i]] = g[i]
 
 
+def join_rows_kernel(first, last, g, order, starts, out, width):
+    """out[j] = the sum of g[order[i]] over starts[j] <= i < starts[j + 1]."""
+    for j in range(first, last):
+        to = out[j * width : (j + 1) * width]
+        for k in range(width):
+            to[k] = 0.0
+        for i in range(starts[j], starts[j + 1]):
+            row = g[order[i] * width : (order[i] + 1) * width]
+            for k in range(width):
+                to[k] += row[k]
+
+
+_JOIN_ROWS = Shared(join_rows_kernel)
 _ADD_ROWS, _PICK, _PLACE = Kernel(add_rows_kernel), Kernel(pick_kernel), Kernel(place_kernel)
 
 
@@ -61,6 +75,17 @@ def add_rows(g: np.ndarray, positions: np.ndarray, rows: int) -> np.ndarray:
     flat = np.ascontiguousarray(positions, np.int64).ravel()
     _ADD_ROWS[g.dtype](np.ascontiguousarray(g).ravel(), flat, out.ravel(), math.prod(shape[1:]))
     return out
+
+
+def join_rows(positions: np.ndarray, g: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The different positions of (N,), sorted, and for each the sum of its rows of g (N, ...)."""
+    order = np.argsort(positions, kind="stable")
+    by_place = positions[order].astype(np.int64)
+    starts = np.flatnonzero(np.append(True, by_place[1:] != by_place[:-1])[: len(order)])
+    out = np.empty((len(starts), *g.shape[1:]), g.dtype)
+    _JOIN_ROWS(g.dtype, len(starts), g.size, np.ascontiguousarray(g).ravel(), order, np.append(starts, len(order)),
+               out.ravel(), math.prod(g.shape[1:]))  # fmt: skip
+    return by_place[starts], out
 
 
 def scatter(g: np.ndarray, index: Any, shape: tuple[int, ...]) -> np.ndarray:

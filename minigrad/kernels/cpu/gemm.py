@@ -1,10 +1,11 @@
 """Floor 2, CPU: the matrix product C = A B for any strides, batched, on all cores.
 
 B is packed into panels of two vectors' width, so that the micro-kernel reads it in order; A is read where it
-lies; k is cut so that a panel stays in the first cache (Goto and van de Geijn 2008). Rows are cut evenly into
-blocks of at most ``block_rows()``, each with its own micro-kernel, and the last vector of a row is masked: no
-size needs padding. Where B is much larger than A (one step of a recurrent network), C^T = B^T A^T is
-computed instead, so that the small operand is the one packed, and C^T is turned round.
+lies; k is cut so that a panel stays in the first cache, and the rows of A so that a chunk of them stays in the
+second while all panels pass (Goto and van de Geijn 2008). Rows are cut evenly into blocks of at most
+``block_rows()``, each with its own micro-kernel, and the last vector of a row is masked: no size needs padding.
+Where B is much larger than A (one step of a recurrent network), C^T = B^T A^T is computed instead, so that the
+small operand is the one packed, and C^T is turned round.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from numba import carray, types
 from minigrad.kernels.cpu.compile import address, body, kernel_for
 from minigrad.kernels.cpu.micro import micro_kernel, pointer_to, transpose_block
 
-L, KC = {lanes}, {kc}   # lanes, cut of k
+L, KC, CHUNK = {lanes}, {kc}, {chunk}   # lanes, and the most k and rows at once
 {constants}
 W = WIDTH
 A2, A3 = (types.Array(types.{dtype}, n, "A", readonly=True) for n in (2, 3))     # read only, any strides
@@ -103,31 +104,35 @@ def rows(m, a, a_row, a_col, k, panels, n, p0, p1, c, c_row, add):
     """C[m, panels p0..p1] = A[m, k] times packed panels, += with ``add``; other kernels call it by its address."""
     if m == 0:
         return
-    blocks = (m + ROWS - 1) // ROWS
+    chunks = (m + CHUNK - 1) // CHUNK
     cuts = (k + KC - 1) // KC
     for cut in range(cuts):
         k0, k1 = k * cut // cuts, k * (cut + 1) // cuts
-        for p in range(p0, p1):
-            columns = min(W, n - W * p)
-            width = W if columns > L else L
-            b = panels + SIZE * (W * p * k + k0 * width)
-            ahead = b + SIZE * W * k
-            step = SIZE * W // blocks
-            row = 0
-            for block in range(blocks):
-                height = m * (block + 1) // blocks - row
-                at_a, at_c = a + SIZE * (row * a_row + k0 * a_col), c + SIZE * (row * c_row + W * p)
-                if columns > L:
-                    wide_rows(height, at_a, a_row, a_col, b, k1 - k0, at_c, c_row, cut + add, columns - L, ahead, step)
-                else:
-                    narrow_rows(height, at_a, a_row, a_col, b, k1 - k0, at_c, c_row, cut + add, columns, ahead, step)
-                row += height
-                ahead += (k1 - k0) * step
+        steps, more = k1 - k0, cut + add
+        for chunk in range(chunks):
+            m0, m1 = m * chunk // chunks, m * (chunk + 1) // chunks
+            blocks = (m1 - m0 + ROWS - 1) // ROWS
+            for p in range(p0, p1):
+                columns = min(W, n - W * p)
+                width = W if columns > L else L
+                b = panels + SIZE * (W * p * k + k0 * width)
+                ahead = b + SIZE * W * k
+                step = SIZE * W // blocks
+                row = m0
+                for block in range(blocks):
+                    height = m0 + (m1 - m0) * (block + 1) // blocks - row
+                    at_a, at_c = a + SIZE * (row * a_row + k0 * a_col), c + SIZE * (row * c_row + W * p)
+                    if columns > L:
+                        wide_rows(height, at_a, a_row, a_col, b, steps, at_c, c_row, more, columns - L, ahead, step)
+                    else:
+                        narrow_rows(height, at_a, a_row, a_col, b, steps, at_c, c_row, more, columns, ahead, step)
+                    row += height
+                    ahead += steps * step
 
 
 @body
 def gemm(table, phase, worker, workers):
-    t = carray(address_as_int64(table), (19,))
+    t = carray(address_as_int64(table), (20,))
     a, a_row, a_col, a_batch, b, b_k, b_n, b_batch = t[0], t[1], t[2], t[3], t[4], t[5], t[6], t[7]
     c, c_row, c_batch, m, k, n = t[8], t[9], t[10], t[11], t[12], t[13]
     batches, scratch, room, add = t[14], t[15], t[16], t[17]
@@ -136,7 +141,7 @@ def gemm(table, phase, worker, workers):
         first, last = batches * worker // workers, batches * (worker + 1) // workers
         to, w, share = scratch + SIZE * room * worker, 0, 1
     for i in range(first, last):
-        if phase == 0 or batches > 1:
+        if (phase == 0 and not t[19]) or batches > 1:
             pack(b + SIZE * i * b_batch, b_k, b_n, k, n, to, w, share)
         if phase == 1 or batches > 1:
             at_a, at_c = a + SIZE * i * a_batch, c + SIZE * i * c_batch
@@ -148,13 +153,14 @@ def strides(x, first):
     return x.strides[first] // SIZE, x.strides[first + 1] // SIZE
 
 
-@kernel_for(types.void(A2, A2, C2, C1, types.int64, types.int64, types.int64))
-def serial(a, b, c, scratch, gemm, rows, add):
-    """C = or += A B for matrices, on this thread."""
-    t = np.empty(19, np.int64)
+@kernel_for(types.void(A2, A2, C2, C1, *[types.int64] * 4))
+def serial(a, b, c, scratch, gemm, rows, add, packed):
+    """C = or += A B for matrices, on this thread; B lies in ``scratch`` already if it is ``packed``."""
+    t = np.empty(20, np.int64)
     t[0], t[4], t[8], t[15] = a.ctypes.data, b.ctypes.data, c.ctypes.data, scratch.ctypes.data
     (t[1], t[2]), (t[5], t[6]), (t[9], _) = strides(a, 0), strides(b, 0), strides(c, 0)
-    t[11], t[12], t[13], t[14], t[17], t[18] = a.shape[0], a.shape[1], b.shape[1], 1, add, rows
+    t[11], t[12], t[13], t[14] = a.shape[0], a.shape[1], b.shape[1], 1
+    t[17], t[18], t[19] = add, rows, packed
     for phase in range(2):
         call4(gemm, (t.ctypes.data, phase, 0, 1))
 
@@ -164,21 +170,14 @@ def address_of(x):
     return x.ctypes.data
 
 
-@kernel_for(types.void(A2, C1))
-def pack_all(b, to):
-    """All panels of B (k, n)."""
-    source, panels = np.int64(b.ctypes.data), np.int64(to.ctypes.data)     # unsigned, they were another ``pack``
-    pack(source, b.strides[0] // SIZE, b.strides[1] // SIZE, b.shape[0], b.shape[1], panels, 0, 1)
-
-
-@kernel_for(types.int64(A3, A3, C3, C1, TABLE, types.int64, types.int64, types.int64))
-def fill(a, b, c, scratch, t, workers, rows, add):
+@kernel_for(types.int64(A3, A3, C3, C1, TABLE, *[types.int64] * 4))
+def fill(a, b, c, scratch, t, workers, rows, add, packed):
     """The table of ``gemm`` for A (batches, m, k), B (batches, k, n), C (batches, m, n)."""
     t[0], t[4], t[8], t[15] = a.ctypes.data, b.ctypes.data, c.ctypes.data, scratch.ctypes.data
     t[3], t[7], t[10] = a.strides[0] // SIZE, b.strides[0] // SIZE, c.strides[0] // SIZE
     (t[1], t[2]), (t[5], t[6]), (t[9], _) = strides(a, 1), strides(b, 1), strides(c, 1)
     t[11], t[12], t[13], t[14], t[16] = a.shape[1], a.shape[2], b.shape[2], a.shape[0], scratch.size // workers
-    t[17], t[18] = add, rows
+    t[17], t[18], t[19] = add, rows, packed
     return t.ctypes.data
 
 
@@ -237,6 +236,9 @@ def constants(dtype: np.dtype) -> str:
     )
 
 
+_CHUNK = 240  # rows: with 1280 bytes of k they fill 300 KiB. 120 to 480 are alike; without, long A^T B lose a fifth
+
+
 class Gemm:
     """The compiled product of one dtype."""
 
@@ -244,8 +246,8 @@ class Gemm:
         name, size = dtype.name, dtype.itemsize
         rows, lanes = micro.block_rows(), micro.lanes(name)
         kernels = "\n".join(f'm{m}x{v} = micro_kernel({m}, {v}, "{name}")' for v in (2, 1) for m in range(1, rows + 1))
-        text = _TEXT.format(lanes=lanes, constants=constants(dtype), kc=1280 // size, dtype=name, kernels=kernels,
-                            wide=_choose("wide", rows, 2),
+        text = _TEXT.format(lanes=lanes, constants=constants(dtype), kc=1280 // size, chunk=_CHUNK, dtype=name,
+                            kernels=kernels, wide=_choose("wide", rows, 2),
                             narrow=_choose("narrow", rows, 1))  # fmt: skip
         title = f"Matrix product, {name}, vectors of {micro.vector_bits()} bits"
         needed: list[Any] = [micro.address_as_int64, micro.call4, micro.fast_add, shares.product]
@@ -255,7 +257,7 @@ class Gemm:
         self._module = module
 
     def __getattr__(self, name: str) -> Any:
-        """serial, fill, turn, pack_all, address_of, dot_rows, add_rows: compiled, or loaded, when first asked for."""
+        """serial, fill, turn, address_of, dot_rows, add_rows: compiled, or loaded, when first asked for."""
         kernel = getattr(self._module, name)()
         setattr(self, name, kernel)
         return kernel
@@ -280,23 +282,33 @@ def kernels(dtype: np.dtype) -> Gemm:
 _SERIAL = 1_000_000  # multiply-adds below which one thread is faster (tests/benchmarks/bench_matmul.py)
 
 
-def _matrices(a: np.ndarray, b: np.ndarray, c: np.ndarray, add: bool = False) -> None:
-    """C = A B for two matrices; += with ``add``."""
+class Factor:
+    """A matrix B that is the right factor of several products: the first of them packs it for the others."""
+
+    def __init__(self, b: np.ndarray):
+        self.matrix = b
+        self.panels: np.ndarray | None = None
+
+
+def _matrices(a: np.ndarray, b: np.ndarray, c: np.ndarray, add: bool = False, kept: Factor | None = None) -> None:
+    """C = A B for two matrices; += with ``add``; ``kept`` is B where its panels are kept."""
     k, n = b.shape
-    if c.size * k > _SERIAL and parallel.workers() > 1:
-        _batches(a[None], b[None], c[None], parallel.workers(), 2, add)
-    else:
-        g = kernels(c.dtype)
-        g.serial(a, b, c, g.scratch(k, n, c.dtype), g.body, g.rows, add)
-
-
-def _batches(a: np.ndarray, b: np.ndarray, c: np.ndarray, workers: int, phases: int, add: bool = False) -> None:
-    """C = A B for (batches, m, k), (batches, k, n) and (batches, m, n)."""
     g = kernels(c.dtype)
-    k, n = b.shape[1:]
-    scratch = g.scratch(workers * k if phases == 1 else k, n, c.dtype)
-    arguments = np.empty(19, np.int64)
-    parallel.run(g.body, g.fill(a, b, c, scratch, arguments, workers, g.rows, add), phases, workers)
+    packed = kept is not None and kept.panels is not None
+    scratch = kept.panels if packed else g.scratch(k, n, c.dtype)
+    if kept is not None:
+        kept.panels = scratch
+    if c.size * k > _SERIAL and parallel.workers() > 1:
+        _batches(a[None], b[None], c[None], parallel.workers(), 2, scratch, add, packed)
+    else:
+        g.serial(a, b, c, scratch, g.body, g.rows, add, packed)
+
+
+def _batches(a: np.ndarray, b: np.ndarray, c: np.ndarray, workers: int, phases: int, scratch: np.ndarray,
+             add: bool = False, packed: bool = False) -> None:  # fmt: skip
+    """C = A B for (batches, m, k), (batches, k, n) and (batches, m, n)."""
+    g, arguments = kernels(c.dtype), np.empty(20, np.int64)
+    parallel.run(g.body, g.fill(a, b, c, scratch, arguments, workers, g.rows, add, packed), phases, workers)
 
 
 def product(a: np.ndarray, b: np.ndarray) -> np.ndarray:
@@ -311,7 +323,8 @@ def product(a: np.ndarray, b: np.ndarray) -> np.ndarray:
         if len(a) == 1:
             _matrices(a[0], b[0], c3[0])
         else:
-            _batches(a, b, c3, parallel.workers() if c.size * k > _SERIAL else 1, 1)
+            workers = parallel.workers() if c.size * k > _SERIAL else 1
+            _batches(a, b, c3, workers, 1, kernels(c.dtype).scratch(workers * k, n, c.dtype))
     elif m == 1 or n == 1:
         _vector(a, b, c)
     elif k * m + m * n < k * n and m * k * n > 8192:  # pack the smaller operand
@@ -323,21 +336,15 @@ def product(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     return c
 
 
-def product_into(c: np.ndarray, a: np.ndarray, b: np.ndarray, add: bool = False) -> None:
+def product_into(c: np.ndarray, a: np.ndarray, b: np.ndarray | Factor, add: bool = False) -> None:
     """C (m, n), C-contiguous, = or += A (m, k) B (k, n) of any strides."""
     if a.shape[1] == 0 or c.size == 0:
         if not add:
             c[...] = 0
+    elif isinstance(b, Factor):
+        _matrices(a, b.matrix, c, add, b)
     else:
         _matrices(a, b, c, add)
-
-
-def panels(b: np.ndarray) -> np.ndarray:
-    """B (k, n) packed for ``rows``."""
-    g = kernels(b.dtype)
-    to = g.scratch(b.shape[0], b.shape[1], b.dtype)
-    g.pack_all(b, to)
-    return to
 
 
 def _vector(a: np.ndarray, b: np.ndarray, c: np.ndarray) -> None:

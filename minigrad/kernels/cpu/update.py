@@ -9,12 +9,11 @@
 from __future__ import annotations
 
 from math import sqrt
-from typing import Any
 
 import numpy as np
 
-from minigrad.kernels.cpu.build import Kernel
 from minigrad.kernels.cpu.micro import fast_add
+from minigrad.kernels.cpu.shared import Shared
 
 
 def sgd(p, g, out, m, h):
@@ -57,31 +56,41 @@ def adam(p, g, out, m, v, h):
         out[i] = p[i] * (1.0 - lr * decay) - lr * (m[i] * c1) / (sqrt(v[i] * c2) + eps)
 
 
-def sum_of_squares(x):
-    """In blocks, each added up in the array's dtype and all in float64."""
-    total = np.float64(0)
-    for start in range(0, x.size, 4096):
-        part = 0.0
-        row = x[start : min(x.size, start + 4096)]
+def times(x, out, factor):
+    for i in range(x.size):
+        out[i] = factor[0] * x[i]
+
+
+def sums_of_squares(first, last, x, parts):
+    """parts[j] = the sum of the squares of block j, 4096 numbers."""
+    for j in range(first, last):
+        row, part = x[j * 4096 : min(x.size, (j + 1) * 4096)], 0.0
         for i in range(row.size):
             part = fast_add(part, row[i] * row[i])
-        total += part
-    return total
+        parts[j] = part
 
 
-_STEPS = {f.__name__: Kernel(f) for f in (sgd, adagrad, rmsprop, adam)}
-_SQUARES = Kernel(sum_of_squares)
+_STEPS = {f.__name__: Shared(f, n) for f, n in ((sgd, 4), (adagrad, 4), (rmsprop, 5), (adam, 5))}
+_TIMES, _SQUARES = Shared(times, 2), Shared(sums_of_squares)
 
 
 def update(name: str, p: np.ndarray, g: np.ndarray, buffers: list[np.ndarray], settings: list[float]) -> np.ndarray:
     """The new parameters after one step of optimiser ``name``; ``buffers`` change."""
     out = np.empty(p.shape, p.dtype)
-    own = [b.ravel() for b in buffers]
-    flat = np.ascontiguousarray(p).ravel(), np.ascontiguousarray(g).ravel(), out.ravel()
-    _STEPS[name][p.dtype](*flat, *own, np.array(settings, p.dtype))
+    flat = [x.ravel() for x in (np.ascontiguousarray(p), np.ascontiguousarray(g), out, *buffers)]
+    _STEPS[name](p.dtype, p.size, p.size, *flat, np.array(settings, p.dtype))
     return out
 
 
-def squares(x: Any) -> float:
-    """The sum of squares of all elements."""
-    return float(_SQUARES[x.dtype](np.ascontiguousarray(x).ravel()))
+def scaled(x: np.ndarray, factor: float) -> np.ndarray:
+    """x times a number."""
+    out = np.empty(x.shape, x.dtype)
+    _TIMES(x.dtype, x.size, x.size, np.ascontiguousarray(x).ravel(), out.ravel(), np.array([factor], x.dtype))
+    return out
+
+
+def squares(x: np.ndarray) -> float:
+    """The sum of squares of all elements: of blocks in the array's dtype, and of those in float64."""
+    parts = np.empty(-(-x.size // 4096))
+    _SQUARES(x.dtype, parts.size, x.size, np.ascontiguousarray(x).ravel(), parts)
+    return float(parts.sum())
