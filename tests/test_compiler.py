@@ -306,3 +306,21 @@ def test_a_function_of_floats_named_like_another_is_not_mistaken_for_it():
     assert v.grad.item() == 2.0
     x, h, p = mg.tensor(np.ones((3, 1, 1))), mg.tensor(np.ones((1, 1))), mg.tensor(np.ones(1))
     assert mg.scan(cell, p, x, h)[1].item() == mg.scan(cell, p, x, h, compiled=False)[1].item() == 15.0
+
+
+def test_a_tensor_that_is_several_of_the_inputs():
+    """h and c start as one tensor; its first and second derivatives count both."""
+    call = Call("lstm", (3, 2, 4, 4))
+    both = call.tensor(2, 4, dtype="float64")
+    v = call.tensor(2, 4, dtype="float64")
+
+    def loss(compiled):
+        def f(start):
+            ys, (h, c) = mg.scan(call.cell, call.params, call.x, (start, start), compiled=compiled)
+            return (ys * ys).sum() + (h * c).sum()
+
+        return f
+
+    for derivative in (lambda f: mg.grad(f)(both), lambda f: mg.hvp(f, both, v)):
+        got, expected = derivative(loss(True)), derivative(loss(False))
+        np.testing.assert_allclose(got.numpy(), expected.numpy(), rtol=1e-10, atol=1e-12)

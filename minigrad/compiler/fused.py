@@ -5,16 +5,17 @@ from __future__ import annotations
 import types
 import weakref
 from collections.abc import Callable
-from typing import Any
+from itertools import accumulate, pairwise
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from minigrad.compiler.emit import CellKernel
 from minigrad.compiler.plan import Plan
-from minigrad.compiler.run import Sequence
+from minigrad.compiler.run import Sequence, together
 from minigrad.compiler.trace import CannotCompile, trace
 from minigrad.engine import Operation, Tensor, apply, is_recording
-from minigrad.engine.backward import pull_back
+from minigrad.engine.backward import by_definition
 from minigrad.engine.tensor import FLOATS
 from minigrad.engine.tree import leaves, rebuild, structure
 from minigrad.errors import MinigradError
@@ -108,29 +109,59 @@ def _compile(cell: Callable, params: Any, xs: Any, state: Any) -> CellKernel | s
     return CellKernel(cell.__name__.strip("<>"), Plan(graph), dtype)
 
 
-def run_fused(kernel: CellKernel, definition: Callable, cell: Callable, params: Any, xs: Any, state: Any,
-              lengths: np.ndarray | None, reverse: bool, every: int | None) -> tuple[Any, Any]:  # fmt: skip
-    """``definition(cell, params, xs, state, lengths, reverse, every)`` as one operation."""
-    x_leaves, s_leaves, p_leaves = leaves(xs), leaves(state), leaves(params)
-    a, b = len(x_leaves), len(x_leaves) + len(s_leaves)
-    graph = kernel.plan.cell
-    n = len(graph.ys)
+class Call(NamedTuple):
+    """A scan: its cell, and the arguments of ``definition``."""
+
+    cell: Callable
+    params: Any
+    xs: Any
+    state: Any
+    lengths: np.ndarray | None
+    reverse: bool
+    every: int | None
+
+
+def run_fused(kernels: list[CellKernel], definition: Callable, calls: list[Call]) -> list[tuple[Any, Any]]:
+    """``definition`` of every call, all as one operation, so that they may run at the same time."""
+    groups = [(leaves(c.xs), leaves(c.state), leaves(c.params)) for c in calls]
+    parts = _parts([sum(map(len, group)) for group in groups])
+    outputs = _parts([len(k.plan.cell.ys) + len(k.plan.cell.states) for k in kernels])
 
     def forward(backend: Any, *arrays: Any, runs: list[Sequence]) -> tuple:
-        run = Sequence(kernel, list(arrays[:a]), list(arrays[a:b]), list(arrays[b:]), lengths, reverse, every)
-        runs.append(run)
-        ys, final = run.forward()
-        return (*ys, *final)
+        for call, kernel, group, part in zip(calls, kernels, groups, parts):
+            given = iter(arrays[part])
+            xs, states, params = ([next(given) for _ in leaves] for leaves in group)
+            runs.append(Sequence(kernel, xs, states, params, call.lengths, call.reverse, call.every))
+        found = together([run.forward() for run in runs])
+        return tuple([array for ys, final in found for array in (*ys, *final)])
 
     def rule(g: tuple, y: Any, *inputs: Tensor, runs: list[Sequence]) -> list[Tensor | None]:
         if is_recording():  # a derivative of this derivative may be wanted: differentiate the definition
-            p, x, s = rebuild(params, inputs[b:]), rebuild(xs, inputs[:a]), rebuild(state, inputs[a:b])
-            ys, final = definition(cell, p, x, s, lengths, reverse, every)
-            return pull_back(leaves(ys) + leaves(final), g, list(inputs), create_graph=True)
-        arrays = [None if c is None else c.data for c in g]
-        found = runs[0].backward(arrays[:n], arrays[n:], [x.requires_grad for x in inputs])
-        return [None if d is None else Tensor(d) for d in found]
+            results = [_of_definition(call, inputs[part]) for call, part in zip(calls, parts)]
+            return by_definition([y for ys in results for y in ys], g, inputs)
+        passes = []
+        for run, part, out in zip(runs, parts, outputs):
+            arrays, n = [None if c is None else c.data for c in g[out]], len(run.plan.cell.ys)
+            passes.append(run.backward(arrays[:n], arrays[n:], [x.requires_grad for x in inputs[part]]))
+        return [None if d is None else Tensor(d) for found in together(passes) for d in found]
 
-    operation = Operation(f"scan {cell.__name__}", forward, rule)
-    results = apply(operation, (*x_leaves, *s_leaves, *p_leaves), {"runs": []})
-    return rebuild(graph.y_tree, results[:n]), rebuild(graph.state_tree, results[n:])
+    def _of_definition(call: Call, inputs: tuple[Tensor, ...]) -> list[Tensor]:
+        given = iter(inputs)
+        x, s, p = (rebuild(tree, [next(given) for _ in leaves(tree)]) for tree in (call.xs, call.state, call.params))
+        ys, final = definition(call._replace(xs=x, state=s, params=p))
+        return leaves(ys) + leaves(final)
+
+    operation = Operation(f"scan {calls[0].cell.__name__}", forward, rule)
+    results = apply(operation, tuple([t for group in groups for some in group for t in some]), {"runs": []})
+    found = []
+    for kernel, out in zip(kernels, outputs):
+        graph, values = kernel.plan.cell, results[out]
+        n = len(graph.ys)
+        found.append((rebuild(graph.y_tree, values[:n]), rebuild(graph.state_tree, values[n:])))
+    return found
+
+
+def _parts(counts: list[int]) -> list[slice]:
+    """So many of a list, one part behind another."""
+    ends = [0, *accumulate(counts)]
+    return [slice(a, b) for a, b in pairwise(ends)]

@@ -1,10 +1,14 @@
 """Floor 4: run a compiled cell over a sequence: its memory, and the tables of numbers that its two passes read.
 
 ``Run`` works on rows (``layout.py``). ``Sequence`` puts a user's (T, B, n) into rows, runs it whole or in segments of
-which only the states between are kept, and takes the results out again.
+which only the states between are kept, and takes the results out again. Their passes are generators that yield each
+launch, so that ``together`` can run those of several sequences, such as both directions, in one parallel region.
 """
 
 from __future__ import annotations
+
+from collections.abc import Generator
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -16,6 +20,54 @@ from minigrad.kernels.cpu import gemm, parallel
 Array = np.ndarray
 Some = list[Array | None]
 _SERIAL = 300_000  # multiply-adds of a pass below which one thread is faster
+
+
+class Launch(NamedTuple):
+    """A kernel to be called: ``at`` has all that its table wants but the shares of the workers."""
+
+    loop: Loop
+    address: int
+    at: dict[str, int]
+    layout: Layout
+
+    def table(self, workers: int) -> Array:
+        self.at["shares"] = self.layout.shares(workers)
+        table = self.loop.fixed.copy()
+        table[: len(self.loop.given)] = [self.at[name] for name in self.loop.given]
+        return table
+
+
+Pass = Generator[Launch, None, Any]
+
+
+def together(passes: list[Pass]) -> list[Any]:
+    """The results of passes; what they launch at the same time runs in one region."""
+    results = [None] * len(passes)
+    running = dict(enumerate(passes))
+    while running:
+        launches = []
+        for i, one in list(running.items()):
+            try:
+                launches.append(next(one))
+            except StopIteration as end:
+                results[i] = end.value
+                del running[i]
+        _launch(launches)
+    return results
+
+
+def _launch(launches: list[Launch]) -> None:
+    """A thread for each launch where there are no more threads or too few members to share, else all for each."""
+    threads = parallel.workers()
+    if sum([a.layout.rows * a.loop.work for a in launches]) <= _SERIAL:
+        threads = 1
+    if len(launches) > 1 and threads > 1 and (threads <= len(launches) or launches[0].layout.batch < threads):
+        tables = [launch.table(1) for launch in launches]
+        parallel.run_each([(a.address, t.ctypes.data, a.loop.phases) for a, t in zip(launches, tables)])
+        return
+    for launch in launches:
+        table = launch.table(threads)
+        parallel.run(launch.address, table.ctypes.data, launch.loop.phases, threads)
 
 
 class Arena:
@@ -76,7 +128,7 @@ class Run:
         self.at[name] = self.address_of(array)
         self.keep.append(array)
 
-    def forward(self) -> tuple[list[Array], list[Array]]:
+    def forward(self) -> Pass:
         """ys (rows, n) and final states (B, n)."""
         plan, place = self.plan, self.layout
         states = []
@@ -95,11 +147,11 @@ class Run:
                 self._give(f"y{j}", ys[j])
             else:
                 ys.append(states[source][place.after])
-        self._call(self.kernel.forward, self.kernel.module.forward.address, self.at, self.keep, 0)
+        yield from self._call(self.kernel.forward, self.kernel.module.forward.address, self.at, self.keep, 0)
         self.in_time = states
         return ys, [s if fixed else s[place.last] for s, fixed in zip(states, plan.fixed)]
 
-    def backward(self, gys: Some, gstates: Some, gradients: Gradients, dxs: Some) -> list[Array]:
+    def backward(self, gys: Some, gstates: Some, gradients: Gradients, dxs: Some) -> Pass:
         """Cotangents of the initial states from those of ys (rows, n) and final states; adds to ``gradients`` and fills
         ``dxs`` (rows, I), where None is not wanted."""
         plan, place = self.plan, self.layout
@@ -132,12 +184,12 @@ class Run:
             for name, rows in zip(names, (place.members if plan.fixed[k] else place.before, place.after)):
                 if name in self.kernel.backward.given:
                     give(name, state[rows])
-        self._call(self.kernel.backward, self.kernel.module.backward.address, at, keep, gradients.more)
-        gradients.more = 1
+        more, gradients.more = gradients.more, 1
+        yield from self._call(self.kernel.backward, self.kernel.module.backward.address, at, keep, more)
         return [c[: place.batch] for c in carries]
 
-    def _call(self, loop: Loop, address: int, at: dict[str, int], keep: list[Array], more: int) -> None:
-        """One launch; ``at`` has all addresses but those of memory that only the kernel uses."""
+    def _call(self, loop: Loop, address: int, at: dict[str, int], keep: list[Array], more: int) -> Pass:
+        """``at`` has all addresses but those of memory that only the kernel uses."""
         place = self.layout
         if place.rows == 0:
             return
@@ -149,15 +201,12 @@ class Run:
             passing.add(name, size)
         if loop.scratch:
             passing.add("scratch", loop.scratch * place.rows)
-        workers = parallel.workers() if place.rows * loop.work > _SERIAL else 1
         keep.append(lasting.place(at))
         block = passing.place(at)
         at["steps"], at["batch"], at["rows"], at["layout"] = place.steps, place.batch, place.rows, place.address
-        at["shares"], at["more"] = place.shares(workers), more
-        table = loop.fixed.copy()
-        table[: len(loop.given)] = [at[name] for name in loop.given]
-        parallel.run(address, table.ctypes.data, loop.phases, workers)
-        del block
+        at["more"] = more
+        yield Launch(loop, address, at, place)
+        del block  # not before the kernel has run
 
     def _count(self, b: Buffer) -> int:
         return {"time": self.layout.rows, "worker": parallel.workers()}.get(b.rows, self.layout.batch)
@@ -186,25 +235,25 @@ class Sequence:
         part, rows = self.layout.segment(start, min(start + self.every, self.layout.steps))
         return Run(self.kernel, [x[rows] for x in self.rows], states, self.params, part), rows
 
-    def forward(self) -> tuple[list[Array], list[Array]]:
+    def forward(self) -> Pass:
         """ys (T, B, n) and final states (B, n)."""
         states, self.between = self.states, []
         if self.every is None:
             run, _ = self._run(0, states)
-            ys, states = run.forward()
+            ys, states = yield from run.forward()
             self.runs = [run]
         else:
             ys = [np.empty((self.layout.rows, y.width), self.kernel.dtype) for y in self.plan.cell.ys]
             for start in self.starts:
                 self.between.append(states)
                 run, rows = self._run(start, states)
-                parts, states = run.forward()
+                parts, states = yield from run.forward()
                 states = [s.copy() for s in states]  # a view would keep the whole segment alive
                 for y, part in zip(ys, parts):
                     y[rows] = part
         return [self.layout.unpack(y) for y in ys], [self.layout.unsort(s) for s in states]
 
-    def backward(self, gys: Some, gstates: Some, wanted: list[bool]) -> list[Array | None]:
+    def backward(self, gys: Some, gstates: Some, wanted: list[bool]) -> Pass:
         """Cotangents of xs, initial states and parameters, None where not ``wanted``."""
         place, dtype = self.layout, self.kernel.dtype
         g_rows = [None if g is None else place.pack(np.ascontiguousarray(g)) for g in gys]
@@ -217,13 +266,14 @@ class Sequence:
             d_xs.append(place.room(v.width, dtype) if wanted[i] or stored else None)
         dxs = [None if d is None else d.reshape(place.rows, d.shape[-1]) for d in d_xs]
         if self.every is None:
-            carried = list(self.runs[0].backward(g_rows, carried, gradients, dxs))
+            carried = yield from self.runs[0].backward(g_rows, carried, gradients, dxs)
         else:
             for start, states in zip(self.starts[::-1], self.between[::-1]):
                 run, rows = self._run(start, states)
-                run.forward()
+                yield from run.forward()
                 part = [None if g is None else g[rows] for g in g_rows]
-                carried = list(run.backward(part, carried, gradients, [None if d is None else d[rows] for d in dxs]))
+                d_rows = [None if d is None else d[rows] for d in dxs]
+                carried = yield from run.backward(part, carried, gradients, d_rows)
         d_xs = [None if d is None else place.unpack(d) for d in d_xs]
         states = [place.unsort(c) if want else None for c, want in zip(carried, wanted[n:])]  # type: ignore[arg-type]
         return d_xs + states + gradients.results()

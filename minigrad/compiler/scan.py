@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from minigrad.compiler.fused import kernel_of, run_fused
+from minigrad.compiler.fused import Call, kernel_of, run_fused
 from minigrad.engine import Tensor, checkpoint
 from minigrad.engine.tree import leaves, rebuild, tree_map
 from minigrad.errors import DtypeError, ShapeError, describe
@@ -87,6 +87,25 @@ def scan(cell: Cell, params: Any, xs: Any, state: Any, *, lengths: Any = None, r
     >>> h
     tensor([[1.5]])
     """
+    call = _checked(Call(cell, params, xs, state, lengths, reverse, checkpoint_every))
+    kernel = kernel_of(cell, params, call.xs, call.state) if compiled else "not asked for"
+    return definition(call) if isinstance(kernel, str) else run_fused([kernel], definition, [call])[0]
+
+
+def scan_together(*calls: Call) -> list[tuple[Any, Any]]:
+    """``scan`` of every call; where all can be compiled, at the same time: a small batch leaves threads idle."""
+    checked = [_checked(call) for call in calls]
+    kernels = [kernel_of(call.cell, call.params, call.xs, call.state) for call in checked]
+    compiled = [k for k in kernels if not isinstance(k, str)]
+    if len(compiled) < len(calls):
+        return [definition(call) if isinstance(k, str) else run_fused([k], definition, [call])[0]
+                for call, k in zip(checked, kernels)]  # fmt: skip
+    return run_fused(compiled, definition, checked)
+
+
+def _checked(call: Call) -> Call:
+    """With tensors for arrays, and with lengths that ``check_lengths`` has seen."""
+    xs, state = call.xs, call.state
     sequences, states = leaves(xs), leaves(state)
     if not all([isinstance(t, Tensor) for t in sequences + states]):
         xs, state = _tensors(xs), _tensors(state)
@@ -102,22 +121,18 @@ def scan(cell: Cell, params: Any, xs: Any, state: Any, *, lengths: Any = None, r
         got = ", ".join(str(s.shape) for s in states)
         expected = f"(B, ...) with B = {batch}, because xs is {sequences[0].shape}"
         raise ShapeError(describe("scan", f"state {got}", expected))
-    found = check_lengths("scan", lengths, steps, batch)
-    if checkpoint_every is not None and checkpoint_every < 1:
-        raise ShapeError(describe("scan", f"checkpoint_every={checkpoint_every}", "1 or more steps, or None"))
-    kernel = kernel_of(cell, params, xs, state) if compiled else "not asked for"
-    if isinstance(kernel, str):
-        return definition(cell, params, xs, state, found, reverse, checkpoint_every)
-    return run_fused(kernel, definition, cell, params, xs, state, found, reverse, checkpoint_every)
+    if call.every is not None and call.every < 1:
+        raise ShapeError(describe("scan", f"checkpoint_every={call.every}", "1 or more steps, or None"))
+    return call._replace(xs=xs, state=state, lengths=check_lengths("scan", call.lengths, steps, batch))
 
 
-def definition(cell: Cell, params: Any, xs: Any, state: Any, lengths: np.ndarray | None, reverse: bool,
-               every: int | None = None) -> tuple[Any, Any]:  # fmt: skip
+def definition(call: Call) -> tuple[Any, Any]:
     """The recurrence as it is meant: one call of the cell for each step, recorded on the tape."""
+    cell, params, xs, state, lengths, reverse, every = call
     sequences = leaves(xs)
     steps, batch = sequences[0].shape[:2]
     if every and every < steps:
-        return _in_segments(cell, params, xs, state, lengths, reverse, every)
+        return _in_segments(call, every)
     parts = [unstack(x) for x in sequences]
     ys: list[Any] = [None] * steps
     order = range(steps)[::-1] if reverse else range(steps)
@@ -137,20 +152,19 @@ def definition(cell: Cell, params: Any, xs: Any, state: Any, lengths: np.ndarray
     return rebuild(ys[0], [stack(column) for column in columns]), state
 
 
-def _in_segments(cell: Cell, params: Any, xs: Any, state: Any, lengths: np.ndarray | None, reverse: bool,
-                 every: int) -> tuple[Any, Any]:  # fmt: skip
+def _in_segments(call: Call, every: int) -> tuple[Any, Any]:
     """``definition`` of every so many steps, each computed again in the backward pass."""
-    steps = leaves(xs)[0].shape[0]
+    steps, state = leaves(call.xs)[0].shape[0], call.state
     found = []
     starts = range(0, steps, every)
-    for start in starts[::-1] if reverse else starts:
+    for start in starts[::-1] if call.reverse else starts:
         stop = min(start + every, steps)
-        part = None if lengths is None else np.clip(lengths - start, 0, stop - start)
+        part = None if call.lengths is None else np.clip(call.lengths - start, 0, stop - start)
 
         def segment(p: Any, x: Any, s: Any, part: np.ndarray | None = part) -> tuple[Any, Any]:
-            return definition(cell, p, x, s, part, reverse)
+            return definition(Call(call.cell, p, x, s, part, call.reverse, None))
 
-        ys, state = checkpoint(segment, params, tree_map(lambda x, a=start, b=stop: x[a:b], xs), state)
+        xs = tree_map(lambda x, a=start, b=stop: x[a:b], call.xs)
+        ys, state = checkpoint(segment, call.params, xs, state)
         found.append(ys)
-    found = found[::-1] if reverse else found
-    return tree_map(lambda *parts: concat(parts, 0), *found), state
+    return tree_map(lambda *parts: concat(parts, 0), *(found[::-1] if call.reverse else found)), state

@@ -216,3 +216,12 @@ def pull_back(
         found = cotangents.get(key(x))
         result.append(found[x.index] if isinstance(found, list) else found)
     return result
+
+
+def by_definition(
+    outputs: Sequence[Tensor], gs: Sequence[Tensor | None], inputs: Sequence[Tensor]
+) -> list[Tensor | None]:
+    """For the rule of a fused operation whose derivative is recorded: the cotangents of its inputs, by differentiating
+    ``outputs`` of its definition. A tensor that is two of the inputs has one cotangent, which goes to the first."""
+    found = pull_back(outputs, gs, inputs, create_graph=True)
+    return [None if any(x is other for other in inputs[:i]) else d for i, (x, d) in enumerate(zip(inputs, found))]

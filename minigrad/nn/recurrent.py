@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from minigrad import ops
-from minigrad.compiler import check_lengths, scan
+from minigrad.compiler import Call, check_lengths, scan_together
 from minigrad.engine import Tensor
 from minigrad.engine.tree import leaves, rebuild, tree_map
 from minigrad.errors import DtypeError, ShapeError, describe
@@ -123,17 +123,19 @@ class Recurrent(Module):
         if self.batch_first:
             x = ops.swapaxes(x, 0, 1)
         lengths = check_lengths(name, lengths, *x.shape[:2])
-        initial = self._initial(state, x.shape[1], x.dtype)
-        final, outputs, last = [], [], 0
-        for (layer, suffix), start in zip(self._directions(), initial):
-            if layer != last:
-                x, outputs, last = self.dropout(_joined(outputs)), [], layer
-            reverse = suffix.endswith("_reverse")
-            cell, p, inputs, start = self.equipped(self.cell_parameters(suffix), x, start)
-            ys, end = scan(cell, p, inputs, start, lengths=lengths, reverse=reverse,
-                           checkpoint_every=self.checkpoint_every)  # fmt: skip
-            outputs.append(ys)
-            final.append(end[: self.states] if isinstance(end, tuple) else end)
+        initial = iter(self._initial(state, x.shape[1], x.dtype))
+        final: list[Any] = []
+        outputs: list[Tensor] = []
+        for layer in range(self.num_layers):
+            x = self.dropout(_joined(outputs)) if layer else x
+            calls = []
+            for end in ("", "_reverse") if self.bidirectional else ("",):
+                p = self.cell_parameters(f"l{layer}{end}")
+                cell, p, inputs, start = self.equipped(p, x, next(initial))
+                calls.append(Call(cell, p, inputs, start, lengths, bool(end), self.checkpoint_every))
+            found = scan_together(*calls)
+            outputs = [ys for ys, _ in found]
+            final += [end[: self.states] if isinstance(end, tuple) else end for _, end in found]
         output = _joined(outputs)
         if self.batch_first:
             output = ops.swapaxes(output, 0, 1)

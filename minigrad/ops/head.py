@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from minigrad.engine import Operation, Tensor, apply, is_recording
-from minigrad.engine.backward import pull_back
+from minigrad.engine.backward import by_definition
 from minigrad.errors import DtypeError, ShapeError, describe
 from minigrad.kernels import BACKENDS
 from minigrad.ops.elementwise import mul
@@ -83,9 +83,7 @@ def linear_cross_entropy(x: Any, weight: Any, targets: Any, bias: Any = None, *,
 
     def rule(g: Tensor, y: Tensor, *inputs: Tensor, known: list[Any]) -> list[Tensor | None]:
         if is_recording():  # a derivative of this derivative may be wanted: differentiate the definition
-            pulled = pull_back([definition(*inputs)], [g], list(inputs), create_graph=True)
-            return [d if all(x is not other for other in inputs[:i]) else None  # a tensor that is used twice has one d
-                    for i, (x, d) in enumerate(zip(inputs, pulled))]  # fmt: skip
+            return by_definition([definition(*inputs)], [g], inputs)
         if reduction == "none":
             arrays, own = blocks([x.data for x in inputs], np.where(valid, g.numpy(), 0), wanted)[1], True
         else:

@@ -20,8 +20,8 @@ from minigrad.kernels.cpu import micro
 from minigrad.kernels.cpu.build import emit, load
 
 _TEXT = """
-from numba import prange
-from minigrad.kernels.cpu.compile import parallel_kernel
+from numba import carray, prange
+from minigrad.kernels.cpu.compile import body, parallel_kernel
 
 @kernel
 def serial(body, table, phases):
@@ -33,13 +33,19 @@ def region(body, table, phases, workers):
     for phase in range(phases):
         for worker in prange(workers):
             call4(body, (table, phase, worker, workers))
+
+@body
+def each(table, phase, worker, workers):
+    t = carray(address_as_int64(table), (3 * workers,))                # body, table and phases of every worker
+    for own in range(t[3 * worker + 2]):
+        call4(t[3 * worker], (t[3 * worker + 1], own, 0, 1))
 """
 
 
 @lru_cache
 def launcher() -> ModuleType:
     """``serial(body, table, phases)`` and ``region(body, table, phases, workers)``."""
-    return load("region", emit("Parallel region", _TEXT, [micro.call4], np.dtype("int64")))
+    return load("region", emit("Parallel region", _TEXT, [micro.call4, micro.address_as_int64], np.dtype("int64")))
 
 
 def run(body: int, table: int, phases: int, workers: int) -> None:
@@ -47,6 +53,12 @@ def run(body: int, table: int, phases: int, workers: int) -> None:
         launcher().serial(body, table, phases)
     else:
         launcher().region(body, table, phases, workers)
+
+
+def run_each(calls: list[tuple[int, int, int]]) -> None:
+    """Several (body, table, phases), each on a thread of its own."""
+    table = np.array(calls, np.int64)
+    launcher().region(launcher().each.address, table.ctypes.data, 1, len(calls))
 
 
 @lru_cache
