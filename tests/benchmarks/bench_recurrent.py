@@ -13,6 +13,7 @@ import statistics
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -77,7 +78,8 @@ class Minigrad:
         return {}
 
 
-def measure(sides: dict[str, Any], cell: str, sizes: tuple[int, ...], train: bool) -> dict[str, float]:
+def measure(sides: dict[str, Any], cell: str, sizes: tuple[int, ...], train: bool,
+            of: Callable[[list[float]], float] = statistics.median) -> dict[str, float]:  # fmt: skip
     for side in sides.values():
         side.ask(cell=cell, sizes=list(sizes), train=train)
     times: dict[str, list[float]] = {name: [] for name in sides}
@@ -87,7 +89,7 @@ def measure(sides: dict[str, Any], cell: str, sizes: tuple[int, ...], train: boo
         for name, side in sides.items():
             time.sleep(0.02)  # the threads of the side before go to sleep
             times[name] += side.ask(run=run)
-    return {name: statistics.median(t) for name, t in times.items()}
+    return {name: of(t) for name, t in times.items()}
 
 
 def products(cell: str, sizes: tuple[int, ...], train: bool) -> float:
