@@ -42,7 +42,7 @@ _LOOP = """        at = carray(address_as_int64(layout), (4 * steps,))
         k = pointer(constants)
         first, last = split[worker], split[worker + 1]
         for s in {steps}:
-            now, before, after, members = at[4 * s], at[4 * s + 1], at[4 * s + 2], at[4 * s + 3]   # rows of this step
+{ahead}            now, before, after, members = at[4 * s], at[4 * s + 1], at[4 * s + 2], at[4 * s + 3]   # rows
             m = min(last, members) - first
             if m <= 0:
                 continue
@@ -89,8 +89,8 @@ class _Text:
         self.functions: dict[str, Callable] = {}
         self.units: list[str] = []
         self.phases: list[list[str]] = []
-        loop = self._loop()
         before, after = self._around()
+        loop = self._loop()
         packs = [self._pack(m, name) for m, name in self.weights.items()]
         self.phases = [p for p in [packs, before, loop, *after] if p]
 
@@ -168,7 +168,12 @@ class _Text:
             return []
         work = "\n".join(" " * 12 + line for line in lines)
         steps = "range(steps - 1, -1, -1)" if self.backward else "range(steps)"
-        return _LOOP.format(steps=steps, work=work).split("\n")
+        ahead = ""
+        if self.plan.hoisted and not self.backward:
+            self.given["chunk"] = None
+            ahead = " " * 12 + "if chunk and s % chunk == 0:\n"
+            ahead += "".join(f"{' ' * 16}{self._product_ahead(p)}\n" for p in self.plan.hoisted)
+        return _LOOP.format(steps=steps, work=work, ahead=ahead).split("\n")
 
     def _product(self, p: Product) -> str:
         operand, to, w = self._address(p.operand, "first"), self._address(p.to, "first"), self._weight(p.matrix)
@@ -181,7 +186,7 @@ class _Text:
     def _around(self) -> tuple[list[str], list[list[str]]]:
         """The phase before the loop, and those behind it."""
         if not self.backward:
-            return [self._product_of_rows(p) for p in self.plan.hoisted], []
+            return [f"if not chunk:\n            {self._product_of_rows(p)}" for p in self.plan.hoisted], []
         after = [[f"if {p.to.buffer.name}:\n            {self._product_of_rows(p)}" for p in self.plan.late]]
         for w in self.plan.gradients:
             if w.a is not None:
@@ -197,6 +202,12 @@ class _Text:
         operand, to, w = self._rows(p.operand), self._rows(p.to), self._weight(p.matrix)
         left = f"gemm, rows, {operand}, {self._width(p.operand.buffer)}, 1, {w}_k"
         return f"product({left}, {w}, {w}_n, {to}, {self._width(p.to.buffer)}, {int(p.add)}, worker, workers)"
+
+    def _product_ahead(self, p: Product) -> str:
+        """``_product_of_rows``, for the next steps and the members of this worker."""
+        operand, to, w = self._rows(p.operand), self._rows(p.to), self._weight(p.matrix)
+        left = f"gemm, at, s, min(s + chunk, steps), first, last, {operand}, {self._width(p.operand.buffer)}, {w}_k"
+        return f"product_of_steps({left}, {w}, {w}_n, {to}, {self._width(p.to.buffer)}, {int(p.add)})"
 
     def _weight_gradient(self, w: WeightGradient, a: Place) -> tuple[str, str]:
         """Pack one operand of a^T g (or g^T a, of the parameter turned), and multiply."""
@@ -257,8 +268,9 @@ class CellKernel:
         forward = _Text("forward", plan, plan.forward, False, dtype)
         backward = _Text("backward", plan, plan.backward, True, dtype)
         head = _HEAD.format(constants=gemm.constants(dtype), dtype=dtype.name)
-        needed: list[Any] = [*(forward.functions | backward.functions).values(), shares.product]
-        needed += [micro.address_as_int64, micro.call8, micro.call12, micro.fast_add, micro.fast_max]
+        needed: list[Any] = [*(forward.functions | backward.functions).values()]
+        needed += [shares.product, shares.product_of_steps, micro.address_as_int64, micro.call8, micro.call12]
+        needed += [micro.fast_add, micro.fast_max]
         title = f"Recurrent cell '{name}', {dtype.name}: all steps forward, all steps backward"
         self.source = emit(title, head + forward.text() + "\n\n" + backward.text(), needed, dtype)
         self.module = load(f"cell_{name}_{dtype.name}", self.source)

@@ -19,6 +19,8 @@ from minigrad.kernels.cpu import gemm, parallel
 
 Array = np.ndarray
 Some = list[Array | None]
+_ROWS = 64  # of the input's products, made ahead of the steps that need them, so that they are still in the cache
+_FEW = 6  # members of a worker below which its products with the input wait for those of others, all at once
 _SERIAL = 300_000  # multiply-adds of a pass below which one thread is faster
 
 
@@ -32,6 +34,8 @@ class Launch(NamedTuple):
 
     def table(self, workers: int) -> Array:
         self.at["shares"] = self.layout.shares(workers)
+        members = self.layout.batch // workers
+        self.at["chunk"] = max(1, _ROWS // max(members, 1)) if members >= _FEW or workers == 1 else 0
         table = self.loop.fixed.copy()
         table[: len(self.loop.given)] = [self.at[name] for name in self.loop.given]
         return table
