@@ -14,6 +14,7 @@ from recurrent_cases import (
     every_kind,
     gradients,
     padding,
+    poisoned,  # noqa: F401
     problem,
     way,  # noqa: F401
 )

@@ -14,6 +14,7 @@ from recurrent_cases import (
     build,
     every_kind,
     gradients,
+    poisoned,  # noqa: F401
     problem,
     way,  # noqa: F401
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from minigrad.compiler.fused import kernel_of
+from minigrad.compiler.fused import Call, kernel_of
 from minigrad.compiler.graph import text
 from minigrad.compiler.plan import Plan, Product
 from minigrad.compiler.scan import scan
@@ -33,7 +33,7 @@ def explain(function: Callable, cell: Callable, params: Any, xs: Any, state: Any
     """
     if function is not scan:
         raise MinigradError(describe("explain", getattr(function, "__name__", repr(function)), "mg.scan"))
-    kernel = kernel_of(cell, params, xs, state)
+    kernel = kernel_of(Call(cell, params, xs, state))
     if isinstance(kernel, str):
         return f"'{cell.__name__}' runs step by step by its definition: {kernel}"
     graph = kernel.plan.cell

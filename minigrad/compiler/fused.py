@@ -5,10 +5,9 @@ from __future__ import annotations
 import types
 import weakref
 from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from itertools import accumulate, pairwise
-from typing import Any, NamedTuple
-
-import numpy as np
+from typing import Any
 
 from minigrad.compiler.emit import CellKernel
 from minigrad.compiler.plan import Plan
@@ -17,7 +16,7 @@ from minigrad.compiler.trace import CannotCompile, trace
 from minigrad.engine import Operation, Tensor, apply, is_recording
 from minigrad.engine.backward import by_definition
 from minigrad.engine.tensor import FLOATS
-from minigrad.engine.tree import leaves, rebuild, structure
+from minigrad.engine.tree import flatten, leaves, rebuild
 from minigrad.errors import MinigradError
 
 _KNOWN: weakref.WeakKeyDictionary[Callable, dict[Any, CellKernel | str]] = weakref.WeakKeyDictionary()
@@ -62,75 +61,80 @@ def _outside(function: types.FunctionType) -> tuple:
     return tuple(found)
 
 
-def kernel_of(cell: Callable, params: Any, xs: Any, state: Any) -> CellKernel | str:
-    """The compiled cell for leaves of such shapes, or the reason why there is none."""
-    if not isinstance(cell, types.FunctionType):
-        return "the cell is no plain function"
-    try:
-        groups = leaves(xs), leaves(state), leaves(params)
-        arrays = [[t.data for t in group] for group in groups]
-        shapes = [[a.shape[drop:] for a in group] for group, drop in zip(arrays, (2, 1, 0))]
-        kinds = {(type(a), a.dtype) for group in arrays for a in group}
-    except AttributeError:
-        return "a leaf of params, xs or state is no tensor"
-    try:
-        trees = structure(xs), structure(state), structure(params)
-        key = (*[tuple(s) for s in shapes], *kinds, *trees, _outside(cell))
-    except _Changing:
-        return _compile(cell, params, xs, state)
-    known = _KNOWN.get(cell)
-    if known is None:
-        known = _KNOWN[cell] = {}
-    found = known.get(key)
-    if found is None:
-        found = known[key] = _compile(cell, params, xs, state)
-    return found
-
-
-def _compile(cell: Callable, params: Any, xs: Any, state: Any) -> CellKernel | str:
-    tensors = [*leaves(xs), *leaves(state), *leaves(params)]
-    dtypes = {t.dtype for t in tensors}
-    if len(dtypes) != 1 or not dtypes <= set(FLOATS):
-        return f"dtypes {', '.join(sorted(map(str, dtypes)))}, not one of float32 and float64"
-    if any(t.device != "cpu" for t in tensors):
-        return "tensors on another device"
-    if any(t.ndim != 3 for t in leaves(xs)) or any(t.ndim != 2 for t in leaves(state)):
-        return "xs that are not (T, B, I), or a state that is not (B, H)"
-    if any(t.shape[-1] == 0 for t in tensors if t.ndim):
-        return "a width of 0"
-    dtype = dtypes.pop()
-    widths, states = [t.shape[2] for t in leaves(xs)], [t.shape[1] for t in leaves(state)]
-    try:
-        graph = trace(cell, params, widths, states, xs, state, dtype)
-    except CannotCompile as reason:
-        return str(reason)
-    except MinigradError as error:  # the definition says it with the sizes of the call
-        return f"it fails: {error}"
-    return CellKernel(cell.__name__.strip("<>"), Plan(graph), dtype)
-
-
-class Call(NamedTuple):
-    """A scan: its cell, and the arguments of ``definition``."""
+@dataclass(frozen=True)
+class Call:
+    """A scan: its cell, and what it is given. ``groups`` are the leaves of xs, state and params."""
 
     cell: Callable
     params: Any
     xs: Any
     state: Any
-    lengths: np.ndarray | None
-    reverse: bool
-    every: int | None
+    lengths: Any = None
+    reverse: bool = False
+    every: int | None = None
+    groups: tuple[list[Tensor], list[Tensor], list[Tensor]] = field(init=False, repr=False)
+    trees: tuple[Any, Any, Any] = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        found = [flatten(tree) for tree in (self.xs, self.state, self.params)]
+        self.__dict__["groups"], self.__dict__["trees"] = zip(*found)
+
+
+def kernel_of(call: Call) -> CellKernel | str:
+    """The compiled cell for leaves of such shapes, or the reason why there is none."""
+    if not isinstance(call.cell, types.FunctionType):
+        return "the cell is no plain function"
+    try:
+        arrays = [[t.data for t in group] for group in call.groups]
+        shapes = [tuple([a.shape[drop:] for a in group]) for group, drop in zip(arrays, (2, 1, 0))]
+        kinds = {(type(a), a.dtype) for group in arrays for a in group}
+    except AttributeError:
+        return "a leaf of params, xs or state is no tensor"
+    try:
+        key = (*shapes, *kinds, call.trees, _outside(call.cell))
+    except _Changing:
+        return _compile(call)
+    known = _KNOWN.get(call.cell)
+    if known is None:
+        known = _KNOWN[call.cell] = {}
+    found = known.get(key)
+    if found is None:
+        found = known[key] = _compile(call)
+    return found
+
+
+def _compile(call: Call) -> CellKernel | str:
+    xs, state, params = call.groups
+    tensors = [*xs, *state, *params]
+    dtypes = {t.dtype for t in tensors}
+    if len(dtypes) != 1 or not dtypes <= set(FLOATS):
+        return f"dtypes {', '.join(sorted(map(str, dtypes)))}, not one of float32 and float64"
+    if any(t.device != "cpu" for t in tensors):
+        return "tensors on another device"
+    if any(t.ndim != 3 for t in xs) or any(t.ndim != 2 for t in state):
+        return "xs that are not (T, B, I), or a state that is not (B, H)"
+    if any(t.shape[-1] == 0 for t in tensors if t.ndim):
+        return "a width of 0"
+    dtype = dtypes.pop()
+    widths, states = [t.shape[2] for t in xs], [t.shape[1] for t in state]
+    try:
+        graph = trace(call.cell, call.params, widths, states, call.xs, call.state, dtype)
+    except CannotCompile as reason:
+        return str(reason)
+    except MinigradError as error:  # the definition says it with the sizes of the call
+        return f"it fails: {error}"
+    return CellKernel(call.cell.__name__.strip("<>"), Plan(graph), dtype)
 
 
 def run_fused(kernels: list[CellKernel], definition: Callable, calls: list[Call]) -> list[tuple[Any, Any]]:
     """``definition`` of every call, all as one operation, so that they may run at the same time."""
-    groups = [(leaves(c.xs), leaves(c.state), leaves(c.params)) for c in calls]
-    parts = _parts([sum(map(len, group)) for group in groups])
+    parts = _parts([sum(map(len, call.groups)) for call in calls])
     outputs = _parts([len(k.plan.cell.ys) + len(k.plan.cell.states) for k in kernels])
 
     def forward(backend: Any, *arrays: Any, runs: list[Sequence]) -> tuple:
-        for call, kernel, group, part in zip(calls, kernels, groups, parts):
+        for call, kernel, part in zip(calls, kernels, parts):
             given = iter(arrays[part])
-            xs, states, params = ([next(given) for _ in leaves] for leaves in group)
+            xs, states, params = ([next(given) for _ in group] for group in call.groups)
             runs.append(Sequence(kernel, xs, states, params, call.lengths, call.reverse, call.every))
         found = together([run.forward() for run in runs])
         return tuple([array for ys, final in found for array in (*ys, *final)])
@@ -148,11 +152,11 @@ def run_fused(kernels: list[CellKernel], definition: Callable, calls: list[Call]
     def _of_definition(call: Call, inputs: tuple[Tensor, ...]) -> list[Tensor]:
         given = iter(inputs)
         x, s, p = (rebuild(tree, [next(given) for _ in leaves(tree)]) for tree in (call.xs, call.state, call.params))
-        ys, final = definition(call._replace(xs=x, state=s, params=p))
+        ys, final = definition(replace(call, xs=x, state=s, params=p))
         return leaves(ys) + leaves(final)
 
     operation = Operation(f"scan {calls[0].cell.__name__}", forward, rule)
-    results = apply(operation, tuple([t for group in groups for some in group for t in some]), {"runs": []})
+    results = apply(operation, tuple([t for call in calls for group in call.groups for t in group]), {"runs": []})
     found = []
     for kernel, out in zip(kernels, outputs):
         graph, values = kernel.plan.cell, results[out]

@@ -7,6 +7,7 @@ sequence as one operation, which the tests hold equal to the definition.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -88,14 +89,14 @@ def scan(cell: Cell, params: Any, xs: Any, state: Any, *, lengths: Any = None, r
     tensor([[1.5]])
     """
     call = _checked(Call(cell, params, xs, state, lengths, reverse, checkpoint_every))
-    kernel = kernel_of(cell, params, call.xs, call.state) if compiled else "not asked for"
+    kernel = kernel_of(call) if compiled else "not asked for"
     return definition(call) if isinstance(kernel, str) else run_fused([kernel], definition, [call])[0]
 
 
 def scan_together(*calls: Call) -> list[tuple[Any, Any]]:
     """``scan`` of every call; where all can be compiled, at the same time: a small batch leaves threads idle."""
     checked = [_checked(call) for call in calls]
-    kernels = [kernel_of(call.cell, call.params, call.xs, call.state) for call in checked]
+    kernels = [kernel_of(call) for call in checked]
     compiled = [k for k in kernels if not isinstance(k, str)]
     if len(compiled) < len(calls):
         return [definition(call) if isinstance(k, str) else run_fused([k], definition, [call])[0]
@@ -105,11 +106,9 @@ def scan_together(*calls: Call) -> list[tuple[Any, Any]]:
 
 def _checked(call: Call) -> Call:
     """With tensors for arrays, and with lengths that ``check_lengths`` has seen."""
-    xs, state = call.xs, call.state
-    sequences, states = leaves(xs), leaves(state)
+    sequences, states, _ = call.groups
     if not all([isinstance(t, Tensor) for t in sequences + states]):
-        xs, state = _tensors(xs), _tensors(state)
-        sequences, states = leaves(xs), leaves(state)
+        return _checked(replace(call, xs=_tensors(call.xs), state=_tensors(call.state)))
     if not sequences or any([x.ndim < 2 for x in sequences]):
         got = "no sequence" if not sequences else ", ".join(str(x.shape) for x in sequences)
         raise ShapeError(describe("scan", got, "xs of shape (T, B, ...)"))
@@ -123,16 +122,17 @@ def _checked(call: Call) -> Call:
         raise ShapeError(describe("scan", f"state {got}", expected))
     if call.every is not None and call.every < 1:
         raise ShapeError(describe("scan", f"checkpoint_every={call.every}", "1 or more steps, or None"))
-    return call._replace(xs=xs, state=state, lengths=check_lengths("scan", call.lengths, steps, batch))
+    lengths = check_lengths("scan", call.lengths, steps, batch)
+    return call if lengths is call.lengths else replace(call, lengths=lengths)
 
 
 def definition(call: Call) -> tuple[Any, Any]:
     """The recurrence as it is meant: one call of the cell for each step, recorded on the tape."""
-    cell, params, xs, state, lengths, reverse, every = call
-    sequences = leaves(xs)
+    cell, params, xs, state, lengths, reverse = call.cell, call.params, call.xs, call.state, call.lengths, call.reverse
+    sequences = call.groups[0]
     steps, batch = sequences[0].shape[:2]
-    if every and every < steps:
-        return _in_segments(call, every)
+    if call.every and call.every < steps:
+        return _in_segments(call, call.every)
     parts = [unstack(x) for x in sequences]
     ys: list[Any] = [None] * steps
     order = range(steps)[::-1] if reverse else range(steps)
@@ -154,7 +154,7 @@ def definition(call: Call) -> tuple[Any, Any]:
 
 def _in_segments(call: Call, every: int) -> tuple[Any, Any]:
     """``definition`` of every so many steps, each computed again in the backward pass."""
-    steps, state = leaves(call.xs)[0].shape[0], call.state
+    steps, state = call.groups[0][0].shape[0], call.state
     found = []
     starts = range(0, steps, every)
     for start in starts[::-1] if call.reverse else starts:

@@ -2,35 +2,45 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from types import SimpleNamespace
 from typing import Any
 
 
-def _children(tree: Any) -> Sequence[Any] | None:
-    """The parts of a container, None for a leaf."""
+def flatten(tree: Any) -> tuple[list[Any], Any]:
+    """The leaves from left to right (keys and attributes in sorted order; None is no leaf), and the containers without
+    them, as something that can be compared and hashed.
+
+    >>> flatten({"b": (1, 2), "a": [3, None]})[0]
+    [3, 1, 2]
+    >>> flatten((1, [2]))[1] == flatten((3, [4]))[1] != flatten((1, (2,)))[1]
+    True
+    """
+    found: list[Any] = []
+    return found, _flatten(tree, found)
+
+
+def _flatten(tree: Any, found: list[Any]) -> Any:
     kind = type(tree)
-    if kind is tuple or kind is list:
-        return tree
-    if isinstance(tree, (tuple, list)):
-        return list(tree)
+    if kind is tuple or kind is list or isinstance(tree, (tuple, list)):
+        return kind, tuple([_flatten(part, found) for part in tree])
+    if kind is SimpleNamespace:
+        return "namespace", tuple([(k, _flatten(v, found)) for k, v in sorted(vars(tree).items())])
     if isinstance(tree, dict):
-        return [tree[k] for k in sorted(tree)]
-    if isinstance(tree, SimpleNamespace):
-        return [v for _, v in sorted(vars(tree).items())]
-    return None
+        return "dict", tuple([(k, _flatten(tree[k], found)) for k in sorted(tree)])
+    if tree is None:
+        return None
+    found.append(tree)
+    return "leaf"
 
 
 def leaves(tree: Any) -> list[Any]:
-    """The leaves from left to right; keys and attributes in sorted order; None is no leaf.
+    """The leaves from left to right.
 
-    >>> leaves({"b": (1, 2), "a": [3, None]})
-    [3, 1, 2]
+    >>> leaves((1, [2, None, {"x": 3}]))
+    [1, 2, 3]
     """
-    children = _children(tree)
-    if children is None:
-        return [] if tree is None else [tree]
-    return [leaf for child in children for leaf in leaves(child)]
+    return flatten(tree)[0]
 
 
 def rebuild(tree: Any, values: Iterable[Any]) -> Any:
@@ -43,32 +53,14 @@ def rebuild(tree: Any, values: Iterable[Any]) -> Any:
 
 
 def _rebuild(tree: Any, values: Iterator[Any]) -> Any:
-    children = _children(tree)
-    if children is None:
-        return None if tree is None else next(values)
-    new = [_rebuild(child, values) for child in children]
-    if isinstance(tree, dict):
-        return dict(zip(sorted(tree), new))
-    if isinstance(tree, SimpleNamespace):
-        return SimpleNamespace(**dict(zip(sorted(vars(tree)), new)))
-    if hasattr(tree, "_fields"):
-        return type(tree)(*new)
-    return type(tree)(new)
-
-
-def structure(tree: Any) -> Any:
-    """The containers without their leaves, as something that can be compared and hashed.
-
-    >>> structure((1, [2])) == structure((3, [4])) != structure((1, (2,)))
-    True
-    """
-    if isinstance(tree, dict):
-        return "dict", tuple((k, structure(tree[k])) for k in sorted(tree))
-    if isinstance(tree, SimpleNamespace):
-        return "namespace", tuple((k, structure(v)) for k, v in sorted(vars(tree).items()))
     if isinstance(tree, (tuple, list)):
-        return type(tree), tuple([structure(part) for part in tree])
-    return tree is None
+        new = [_rebuild(child, values) for child in tree]
+        return type(tree)(*new) if hasattr(tree, "_fields") else type(tree)(new)
+    if isinstance(tree, SimpleNamespace):
+        return SimpleNamespace(**{k: _rebuild(v, values) for k, v in sorted(vars(tree).items())})
+    if isinstance(tree, dict):
+        return {k: _rebuild(tree[k], values) for k in sorted(tree)}
+    return None if tree is None else next(values)
 
 
 def tree_map(f: Callable[..., Any], tree: Any, *others: Any) -> Any:

@@ -20,8 +20,8 @@ def layer(cell: str, sizes: list[int], train: bool, **options: Any) -> Callable[
     if cell == "GRU":
         options["reset"] = "after"
     net = getattr(mg.nn, cell)(I, H, layers, generator=0, **options)
-    x = mg.tensor(rng.standard_normal((T, B, I)).astype(np.float32), requires_grad=train)
-    g = mg.tensor(rng.standard_normal((T, B, H)).astype(np.float32))
+    x = mg.tensor(rng.standard_normal((T, B, I), np.float32), requires_grad=train)
+    g = mg.tensor(rng.standard_normal((T, B, H), np.float32))
 
     def step() -> dict:
         if not train:
