@@ -131,7 +131,7 @@ def run_fused(kernels: list[CellKernel], definition: Callable, calls: list[Call]
     parts = _parts([sum(map(len, call.groups)) for call in calls])
     outputs = _parts([len(k.plan.cell.ys) + len(k.plan.cell.states) for k in kernels])
 
-    def forward(backend: Any, *arrays: Any, runs: list[Sequence]) -> tuple:
+    def forward(backend: Any, *arrays: Any, calls: list[Call], runs: list[Sequence]) -> tuple:
         for call, kernel, part in zip(calls, kernels, parts):
             given = iter(arrays[part])
             xs, states, params = ([next(given) for _ in group] for group in call.groups)
@@ -139,7 +139,7 @@ def run_fused(kernels: list[CellKernel], definition: Callable, calls: list[Call]
         found = together([run.forward() for run in runs])
         return tuple([array for ys, final in found for array in (*ys, *final)])
 
-    def rule(g: tuple, y: Any, *inputs: Tensor, runs: list[Sequence]) -> list[Tensor | None]:
+    def rule(g: tuple, y: Any, *inputs: Tensor, calls: list[Call], runs: list[Sequence]) -> list[Tensor | None]:
         if is_recording():  # a derivative of this derivative may be wanted: differentiate the definition
             results = [_of_definition(call, inputs[part]) for call, part in zip(calls, parts)]
             return by_definition([y for ys in results for y in ys], g, inputs)
@@ -155,8 +155,9 @@ def run_fused(kernels: list[CellKernel], definition: Callable, calls: list[Call]
         ys, final = definition(replace(call, xs=x, state=s, params=p))
         return leaves(ys) + leaves(final)
 
+    attrs = {"calls": calls, "runs": []}  # dropped when the graph is freed
     operation = Operation(f"scan {calls[0].cell.__name__}", forward, rule)
-    results = apply(operation, tuple([t for call in calls for group in call.groups for t in group]), {"runs": []})
+    results = apply(operation, tuple([t for call in calls for group in call.groups for t in group]), attrs)
     found = []
     for kernel, out in zip(kernels, outputs):
         graph, values = kernel.plan.cell, results[out]

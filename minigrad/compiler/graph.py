@@ -67,6 +67,10 @@ class Graph:
             self.values.append(found)
         return found
 
+    def entries(self) -> list[tuple]:
+        """All values, as something to compare graphs by."""
+        return [(v.kind, [i.number for i in v.inputs], v.attr, v.width) for v in self.values]
+
     def constant(self, value: float) -> Value:
         return self.make("constant", attr=float(value))
 

@@ -136,16 +136,17 @@ class Plan:
             rows = "member"
         return Place(self.buffer(f"{prefix}{base.attr}", base.width, rows), part)
 
-    def _put(self, stores: list[Store], v: Value, buffer: Buffer, add: bool = False) -> Place:
-        """Store a value, a joined row part by part."""
+    def _put(self, stores: list[Store], v: Value, buffer: Buffer, add: bool = False, last: bool = True) -> Place:
+        """Store a value, a joined row part by part. It is found there from then on, if this is the ``last`` that the
+        buffer receives."""
         start = 0
         for part in v.inputs if v.kind == "concat" else (v,):
             place = Place(buffer, None, start)
             stores.append(Store(part, place, add))
-            if not add and part.base.kind not in MEMORY:  # what lies in memory is read where it is
+            if last and not add and part.base.kind not in MEMORY:  # what lies in memory is read where it is
                 self.placed.setdefault(part.number, place)
             start += part.width
-        if not add and v.base.kind not in MEMORY:
+        if last and not add and v.base.kind not in MEMORY:
             self.placed.setdefault(v.number, Place(buffer))
         return Place(buffer)
 
@@ -184,7 +185,11 @@ class Plan:
         for v in everything:
             for i in {i.number: i for i in v.inputs}.values():
                 users.setdefault(i.number, []).append(v)
+        roots = [part for v in (*self.cell.states, *self.cell.ys) for part in (v.inputs if v.kind == "concat" else [v])]
+        results = {part.base.number for part in roots}
         for p in products:
+            if p.number in results:  # somebody reads z itself
+                continue
             parts = [v for v in users.get(p.number, []) if v.kind == "slice"]
             if len(parts) < len(users.get(p.number, [])):
                 parts = [] if parts else [p]
@@ -248,7 +253,7 @@ class Plan:
             taken.update(t.number for t in own)
             rest = [t for t in terms(d) if all(t is not o for o in own)]
             if rest:
-                self._emit(self._sum(rest), to)
+                self._emit(self._sum(rest), to, last=not own)
             found = [Product(self._keep(o), m, Place(to), True) for p in own for o, m in zip(p.inputs, p.attr)]
             if found and not rest:
                 found[0] = found[0]._replace(add=False)
@@ -267,10 +272,10 @@ class Plan:
                 products.append((max(stage(v) + (v.kind != "product") for v in waits), found))
         self.backward.schedule(stage, products)
 
-    def _emit(self, v: Value, buffer: Buffer, add: bool = False) -> Place:
+    def _emit(self, v: Value, buffer: Buffer, add: bool = False, last: bool = True) -> Place:
         """A store of the backward loop; products that the value needs join the loop."""
         self._need(v)
-        return self._put(self.backward.stores, v, buffer, add)
+        return self._put(self.backward.stores, v, buffer, add, last)
 
     def _need(self, v: Value) -> None:
         for p in below([v]):

@@ -47,10 +47,10 @@ class Launch(NamedTuple):
         return table
 
 
-Pass = Generator[Launch, None, Any]
+Launches = Generator[Launch, None, Any]
 
 
-def together(passes: list[Pass]) -> list[Any]:
+def together(passes: list[Launches]) -> list[Any]:
     """The results of passes; what they launch at the same time runs in one region."""
     results = [None] * len(passes)
     running = dict(enumerate(passes))
@@ -138,7 +138,7 @@ class Run:
         self.at[name] = self.address_of(array)
         self.keep.append(array)
 
-    def forward(self) -> Pass:
+    def forward(self) -> Launches:
         """ys (rows, n) and final states (B, n)."""
         plan, place = self.plan, self.layout
         states = []
@@ -159,9 +159,9 @@ class Run:
                 ys.append(states[source][place.after])
         yield from self._call(self.kernel.forward, self.kernel.module.forward.address, self.at, self.keep, 0)
         self.in_time = states
-        return ys, [s if fixed else s[place.last] for s, fixed in zip(states, plan.fixed)]
+        return ys, [s.copy() if fixed else s[place.last] for s, fixed in zip(states, plan.fixed)]
 
-    def backward(self, gys: Some, gstates: Some, gradients: Gradients, dxs: Some) -> Pass:
+    def backward(self, gys: Some, gstates: Some, gradients: Gradients, dxs: Some) -> Launches:
         """Cotangents of the initial states from those of ys (rows, n) and final states; adds to ``gradients`` and fills
         ``dxs`` (rows, I), where None is not wanted."""
         plan, place = self.plan, self.layout
@@ -199,7 +199,7 @@ class Run:
         yield from self._call(self.kernel.backward, self.kernel.module.backward.address, at, keep, more)
         return [c[: place.batch] for c in carries]
 
-    def _call(self, loop: Loop, address: int, at: dict[str, int], keep: list[Array], more: int) -> Pass:
+    def _call(self, loop: Loop, address: int, at: dict[str, int], keep: list[Array], more: int) -> Launches:
         """``at`` has all addresses but those of memory that only the kernel uses."""
         place = self.layout
         if place.rows == 0:
@@ -246,7 +246,7 @@ class Sequence:
         part, rows = self.layout.segment(start, min(start + self.every, self.layout.steps))
         return Run(self.kernel, [x[rows] for x in self.rows], states, self.params, part), rows
 
-    def forward(self) -> Pass:
+    def forward(self) -> Launches:
         """ys (T, B, n) and final states (B, n)."""
         states, self.between = self.states, []
         if self.every is None:
@@ -264,7 +264,7 @@ class Sequence:
                     y[rows] = part
         return [self.layout.unpack(y) for y in ys], [self.layout.unsort(s) for s in states]
 
-    def backward(self, gys: Some, gstates: Some, wanted: list[bool]) -> Pass:
+    def backward(self, gys: Some, gstates: Some, wanted: list[bool]) -> Launches:
         """Cotangents of xs, initial states and parameters, None where not ``wanted``."""
         place, dtype = self.layout, self.kernel.dtype
         g_rows = [None if g is None else place.pack(np.ascontiguousarray(g)) for g in gys]

@@ -82,8 +82,15 @@ def trace(cell: Callable, params: Any, widths: list[int], states: list[int], xs:
           dtype: Any) -> CellGraph:  # fmt: skip
     """The graph of ``cell`` for x leaves and state leaves of these widths; ``xs`` and ``state`` give the containers."""
     sizes = {n for p in leaves(params) for n in p.shape} | {*widths, *states}
-    batch = next(b for b in (97, 89, 83, 79, 73, 71, 1009, 1013) if b not in sizes)  # a size that nothing else has
+    batches = [b for b in (97, 89, 83, 79, 73, 71, 67, 61, 1009, 1013) if b not in sizes]  # that nothing else has
+    found, other = (_trace(cell, params, widths, states, xs, state, dtype, batch) for batch in batches[:2])
+    if found.graph.entries() != other.graph.entries():
+        raise CannotCompile("it uses the size of the batch")
+    return found
 
+
+def _trace(cell: Callable, params: Any, widths: list[int], states: list[int], xs: Any, state: Any, dtype: Any,
+           batch: int) -> CellGraph:  # fmt: skip
     def leaf(*shape: int) -> Tensor:
         return Tensor(Abstract(shape, dtype), True)
 
@@ -237,6 +244,9 @@ class _Reader:
 
     def read_matmul(self, values: list[Any], inputs: tuple[Tensor, ...], out: Any) -> Any:
         a, b = values
+        row = a.row if isinstance(a, Turned) else a
+        if isinstance(row, Value) and any(v.base.kind == "vector" for v in (row, *row.inputs * (row.kind == "concat"))):
+            raise CannotCompile("a product of a parameter that is a vector")
         if isinstance(a, Value) and isinstance(b, Weights):
             return self.graph.product(a, Matrix(b.index, b.turned, 0, *inputs[1].shape))
         if isinstance(a, Turned) and isinstance(b, Value):
@@ -291,8 +301,7 @@ class _Reader:
     def _columns(self, values: list[Any], shape: tuple[int, ...], index: Any) -> tuple[int, int]:
         """First and last column of an index that takes neighbouring columns."""
         parts = list(index) if isinstance(index, tuple) else [index]
-        if Ellipsis in parts:
-            at = parts.index(Ellipsis)
+        for at in [i for i, part in enumerate(parts) if part is Ellipsis]:
             parts[at : at + 1] = [slice(None)] * (len(shape) - len(parts) + 1)
         parts += [slice(None)] * (len(shape) - len(parts))
         whole = all(isinstance(p, slice) and p.indices(n) == (0, n, 1) for p, n in zip(parts[:-1], shape))

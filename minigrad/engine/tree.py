@@ -21,10 +21,9 @@ def flatten(tree: Any) -> tuple[list[Any], Any]:
 
 
 def _flatten(tree: Any, found: list[Any]) -> Any:
-    kind = type(tree)
-    if kind is tuple or kind is list or isinstance(tree, (tuple, list)):
-        return kind, tuple([_flatten(part, found) for part in tree])
-    if kind is SimpleNamespace:
+    if isinstance(tree, (tuple, list)):
+        return type(tree), tuple([_flatten(part, found) for part in tree])
+    if isinstance(tree, SimpleNamespace):
         return "namespace", tuple([(k, _flatten(v, found)) for k, v in sorted(vars(tree).items())])
     if isinstance(tree, dict):
         return "dict", tuple([(k, _flatten(tree[k], found)) for k in sorted(tree)])

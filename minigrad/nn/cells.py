@@ -119,8 +119,7 @@ def with_zoneout(cell: Callable) -> Callable:
         x, masks = (inputs, None) if z is not None else inputs
         new, _ = cell(p, x, state)
         old, made = leaves(state), leaves(new)
-        count = len(masks) if masks else min(len(made), 2)  # behind h and c stands a mask, which stays
-        for k in range(count):
+        for k in range(len(masks) if masks else len(made)):  # behind h and c may stand a mask, which stays
             keep = masks[k] if masks else z
             made[k] = keep * old[k] + (1.0 - keep) * made[k]
         return rebuild(new, made), made[0]

@@ -18,6 +18,7 @@ import linecache
 import os
 import sys
 import textwrap
+import threading
 import types
 from collections.abc import Callable, Iterable
 from functools import cache, lru_cache
@@ -155,8 +156,16 @@ def emit(title: str, text: str, functions: Iterable[Callable], dtype: np.dtype) 
     return "".join(parts) + "\n" + text
 
 
+_LOADING = threading.RLock()  # a module is known by its name before its kernels are compiled
+
+
 def load(name: str, text: str) -> types.ModuleType:
     """Import ``text`` from a file of its own, named by its hash."""
+    with _LOADING:
+        return _load(name, text)
+
+
+def _load(name: str, text: str) -> types.ModuleType:
     stem = f"{name}_{hashlib.sha256((text + numba.__version__).encode()).hexdigest()[:16]}"
     if stem in sys.modules:
         return sys.modules[stem]
