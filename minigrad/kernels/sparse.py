@@ -1,7 +1,8 @@
 """Floor 2: the gradient of a table of which a few rows were read: those rows alone.
 
-A backend of its own, so that nothing above it asks what kind a gradient is. Two such gradients are added row by row,
-and functions that leave 0 at 0 (a factor, clipping) take the rows; for everything else it becomes the dense array.
+A backend of its own: the engine, clipping and zeroing take such a gradient like any other, and only the optimisers ask.
+Two such gradients are added row by row, and functions that leave 0 at 0 (a factor, clipping) take the rows; for
+everything else it becomes the dense array.
 """
 
 # mypy: disable-error-code="no-untyped-def"
