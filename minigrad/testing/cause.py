@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import permutations
 from typing import NamedTuple
 
@@ -72,7 +72,7 @@ def explain(at: Outcome) -> tuple[str, str, list[str]]:
     details = _details(at, found, wrong)
     if not wrong:
         return "term", "single entries look right: the error is small beside the others", details
-    for ask in (_nonlinear, _stale, _size_one, _exchanged):
+    for ask in (_stale, _nonlinear, _size_one, _exchanged):
         if answer := ask(at, found, wrong):
             return *answer, details
     answers = [_of_input(at, found, i) for i in wrong]
@@ -167,8 +167,9 @@ def _stale(at: Outcome, found: list[Entries], wrong: list[int]) -> Answer:
     """Right where the function was called first, or in another history."""
     if at.earlier is None:
         return None
-    before = at.case.vjp(at.earlier)[1](at.gs)
+    at.case.vjp([2 * e - x for e, x in zip(at.earlier, at.xs)])
     after = at.case.vjp(at.xs)[1](at.gs)
+    before = at.case.vjp(at.earlier)[1](at.gs)
     if any(not same(a, b) for a, b in zip(after, at.grads)):
         return "stale", "the gradient depends on the calls before this one"
     for i in wrong:
@@ -176,8 +177,7 @@ def _stale(at: Outcome, found: list[Entries], wrong: list[int]) -> Answer:
         seen = np.isfinite(true)
         if not same(before[i][seen], true[seen]):
             return None
-    moves = any(not same(a, b) for a, b in zip(before, at.grads))
-    return ("stale", "right at the point of the first call, wrong at a later one") if not moves or wrong else None
+    return "stale", "right at the point of the first call, wrong at a later one"
 
 
 def _size_one(at: Outcome, found: list[Entries], wrong: list[int]) -> Answer:
@@ -339,28 +339,37 @@ def _where(at: Outcome, e: Entries, i: int) -> Answer:
     return None
 
 
+def _like(at: Outcome, xs: Arrays, i: int, got: np.ndarray, turn: Callable = np.asarray) -> bool:
+    """Whether ``got`` is d<g, f>/dx_i at other inputs xs, turned the same way, along two random directions."""
+    rng, g = np.random.default_rng(0), weights(at.gs, at.ys)
+    for _ in range(2):
+        v = rng.standard_normal(got.shape)
+        there = turn(v)
+        line = on_line(lambda h: flat(at.case.values([*xs[:i], xs[i] + h * there, *xs[i + 1 :]])), at.scale / 4, 4)
+        numerical, error = slope(line, g)
+        if not abs((got * v).sum() - numerical) <= 20 * error + 1e-6 * abs(got * v).sum():
+            return False
+    return True
+
+
 def _operand(at: Outcome, e: Entries, i: int) -> Answer:
-    """Right, had a square matrix or a square cotangent been transposed."""
+    """Right, had an input been transposed or reversed."""
     if not e.seen.all():
         return None
     for j, x in enumerate(at.xs):
         for k in range(x.ndim if i != j else 0):
-            if x.shape[k] > 1:
-                true, _ = one_by_one(at, [*at.xs[:j], np.flip(x, k).copy(), *at.xs[j + 1 :]], i, 60)
-                seen = np.isfinite(true)
-                if same(e.got[seen], true[seen]):
-                    return "transposition", f"the gradient of input {i} takes input {j} reversed along axis {k}"
+            if x.shape[k] > 1 and _like(at, [*at.xs[:j], np.flip(x, k).copy(), *at.xs[j + 1 :]], i, e.got):
+                return "transposition", f"the gradient of input {i} takes input {j} reversed along axis {k}"
         if x.ndim < 2 or x.shape[-1] != x.shape[-2] or x.shape[-1] < 2:
             continue
-        turned = np.swapaxes(x, -1, -2)
-        true, _ = one_by_one(at, [*at.xs[:j], turned.copy(), *at.xs[j + 1 :]], i)
-        if same(e.got, true if i != j else np.swapaxes(true, -1, -2)) or (i == j and same(e.got, true)):
+        turned = [*at.xs[:j], np.swapaxes(x, -1, -2).copy(), *at.xs[j + 1 :]]
+        if _like(at, turned, i, e.got) or (i == j and _like(at, turned, i, e.got, lambda v: np.swapaxes(v, -1, -2))):
             return "transposition", f"the gradient of input {i} takes input {j} the other way round"
         if x.ndim == 2 and np.linalg.cond(x) < 1e6:
             for a, b in ((x, x.T), (x.T, x)):
-                if e.got.shape[-1] == len(x) and same(e.got, e.true @ np.linalg.inv(a) @ b, 1e-4):
-                    return "transposition", f"the gradient of input {i} is multiplied by input {j} the other way round"
-                if e.got.ndim == 2 and len(e.got) == len(x) and same(e.got, b @ np.linalg.inv(a) @ e.true, 1e-4):
+                columns = e.got.shape[-1:] == x.shape[:1] and same(e.got, e.true @ np.linalg.inv(a) @ b, 1e-4)
+                rows = e.got.ndim == 2 and len(e.got) == len(x) and same(e.got, b @ np.linalg.inv(a) @ e.true, 1e-4)
+                if columns or rows:
                     return "transposition", f"the gradient of input {i} is multiplied by input {j} the other way round"
     return None
 

@@ -141,6 +141,7 @@ def examine(case: Case, rng: np.random.Generator, level: int, scale: float) -> O
     gs: Arrays | None = None
     vs = None
     found: Outcome | None = None
+    tied: Outcome | None = None
     for place in range(PLACES):
         xs = [np.asarray(x + np.clip(d, -2, 2) * scale) for x, d in zip(case.xs, draw(rng, case.xs))] if place else case.xs
         ys, pull = case.vjp(xs)
@@ -155,12 +156,11 @@ def examine(case: Case, rng: np.random.Generator, level: int, scale: float) -> O
             found = Outcome(case, xs, ys, pull, gs, vs, grads, scale * shorter, dtype, line, float(abs(terms).sum()),
                             *numbers, moved=place > 0)  # fmt: skip
             if found.agrees or not (np.isfinite(y).all() and np.isfinite(terms).all()):
-                return found
+                return tied or found
             if kinks(along(case, xs, vs), y, dtype).any():
-                if level == 1:
+                if level == 1 and place == 0:
                     found.outside = leaves_the_slopes(found, rng)
-                    if found.outside:
-                        return found
+                    tied = found if found.outside else None
                 break
             if found.settled:
                 return found
