@@ -2,12 +2,9 @@
 
 from functools import cache
 
-import hand_written as by_hand
 import numpy as np
 import pytest
-from fault_catalogue import FAULTS, BIAS, W, X, convolve, linear
-from hypothesis import given
-from strategies import SEEDS
+from fault_catalogue import FAULTS
 
 import minigrad as mg
 from minigrad.engine import Operation, apply
@@ -48,3 +45,13 @@ def test_every_fault_is_caught(name):
 def test_most_causes_are_named_right():
     right = [f.name for f in FAULTS if error_of(f.name).cause == f.cause]
     assert len(right) >= NAMED
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_other_directions_find_and_name_them_too(seed):
+    named = 0
+    for fault in FAULTS:
+        with pytest.raises(GradientError) as caught:
+            check(fault, seed)
+        named += caught.value.cause == fault.cause
+    assert named >= NAMED

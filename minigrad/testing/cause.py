@@ -4,65 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from itertools import permutations
-from typing import NamedTuple
 
 import numpy as np
 
 from minigrad.testing.compare import Arrays, Outcome, draw, examine, weights
+from minigrad.testing.entries import MOST, Entries, entries, one_by_one
 from minigrad.testing.numeric import flat, on_line, slope
 from minigrad.testing.report import number, ratio, small
 
-MOST = 300  # so many entries of a gradient are differentiated one by one
-
-
 Answer = tuple[str, str] | None
-
-
-class Entries(NamedTuple):
-    """One input: its gradient, the numerical one entry by entry (NaN: not looked at), and the error of that."""
-
-    got: np.ndarray
-    true: np.ndarray
-    error: np.ndarray
-
-    @property
-    def seen(self) -> np.ndarray:
-        return np.isfinite(self.true)
-
-    @property
-    def peak(self) -> float:
-        return float(np.nanmax(np.maximum(abs(self.true), abs(self.got)), initial=0))
-
-    @property
-    def wrong(self) -> np.ndarray:
-        allowed = 1e-6 * abs(self.true) + 20 * self.error + 1e-8 * self.peak
-        return self.seen & (abs(self.got - self.true) > allowed)
-
-    @property
-    def telling(self) -> np.ndarray:
-        """Entries whose ratio means something."""
-        return self.seen & (abs(self.true) > 1e-3 * np.nanmax(abs(self.true), initial=0)) & (self.true != 0)
-
-
-def one_by_one(at: Outcome, xs: Arrays, i: int, most: int = MOST) -> tuple[np.ndarray, np.ndarray]:
-    """d<g, f>/dx_i at ``xs`` by values of f alone, for up to ``most`` entries, and its error."""
-    x, g = xs[i], weights(at.gs, at.ys)
-    true, error = np.full(x.size, np.nan), np.full(x.size, np.inf)
-    count = 4 if at.dtype == "float64" else 2
-
-    def moved(j: int, h: float) -> np.ndarray:
-        other = np.array(x)
-        other.flat[j] += h
-        return flat(at.case.values([*xs[:i], other, *xs[i + 1 :]]))
-
-    for j in np.unique(np.linspace(0, x.size - 1, min(most, x.size)).round().astype(int)) if x.size else []:
-        true[j], error[j] = slope(on_line(lambda h: moved(j, h), at.scale, count), g)
-    return true.reshape(x.shape), error.reshape(x.shape)
-
-
-def entries(at: Outcome) -> list[Entries]:
-    most = max(MOST // max(len(at.xs), 1), 16) if sum(x.size for x in at.xs) > MOST else MOST
-    return [Entries(a, *one_by_one(at, at.xs, i, most)) for i, a in enumerate(at.grads)]
 
 
 def explain(at: Outcome) -> tuple[str, str, list[str]]:
@@ -103,7 +53,10 @@ def _one_step(at: Outcome) -> Answer:
         r = e.got[e.wrong & e.telling] / e.true[e.wrong & e.telling]
         if r.size > 1 and np.ptp(r) < 1e-4 * abs(r.mean()):
             cause = "sign" if abs(r.mean() + 1) < 1e-4 else "factor"
-            return cause, f"with one step, {e.wrong.sum()} of {e.wrong.size} entries of input {i} have the ratio {r.mean():.6g}"
+            return (
+                cause,
+                f"with one step, {e.wrong.sum()} of {e.wrong.size} entries of input {i} have the ratio {r.mean():.6g}",
+            )
         for ask in (_permuted, _operand):
             if answer := ask(first, e, i):
                 return answer[0], f"with one step, {answer[1]}"
@@ -159,7 +112,10 @@ def _nonlinear(at: Outcome, found: list[Entries], wrong: list[int]) -> Answer:
     for i in wrong:
         if not same(twice[i], 2 * at.grads[i]):
             kept = same(twice[i], at.grads[i])
-            return "cotangent", f"twice the cotangent gives {'the same' if kept else 'not twice the'} gradient of input {i}"
+            return (
+                "cotangent",
+                f"twice the cotangent gives {'the same' if kept else 'not twice the'} gradient of input {i}",
+            )
     return None
 
 
@@ -317,7 +273,10 @@ def _where(at: Outcome, e: Entries, i: int) -> Answer:
         return None
     r = e.got[e.wrong & e.telling] / e.true[e.wrong & e.telling]
     if r.size > 1 and abs(r + 1).max() < 1e-5:
-        return "sign", f"the ratio is -1 in {e.wrong.sum()} of {e.wrong.size} entries of input {i}, the others are right"
+        return (
+            "sign",
+            f"the ratio is -1 in {e.wrong.sum()} of {e.wrong.size} entries of input {i}, the others are right",
+        )
     for k in range(e.got.ndim):
         others = tuple(a for a in range(e.got.ndim) if a != k)
         bad, good = e.wrong.any(others), (known & ~e.wrong).any(others)
@@ -332,7 +291,10 @@ def _where(at: Outcome, e: Entries, i: int) -> Answer:
                 )
             return "edge", f"input {i} is wrong before position {fine.min()} of axis {k}"
         if len(fine) and where.min() > fine.max():
-            return "edge", f"input {i} is wrong from position {where.min()} of axis {k} on, of {bad.size}: a tile's edge?"
+            return (
+                "edge",
+                f"input {i} is wrong from position {where.min()} of axis {k} on, of {bad.size}: a tile's edge?",
+            )
         return "edge", f"input {i} is wrong at {where.tolist()[:8]} of axis {k} only"
     if e.wrong.sum() == 1:
         return "edge", f"input {i} is wrong at {[int(n) for n in np.argwhere(e.wrong)[0]]} only"
@@ -394,7 +356,10 @@ def _axis(at: Outcome, e: Entries, i: int) -> Answer:
         size = abs(r).max()
         varies = min(np.ptp(rows), np.ptp(columns)) > 1e-3 * size
         if varies and abs(r - both).max() < 1e-5 * size:
-            return "axis", f"the error of input {i} is {name} times the difference of a sum over rows and one over columns"
+            return (
+                "axis",
+                f"the error of input {i} is {name} times the difference of a sum over rows and one over columns",
+            )
     return None
 
 
@@ -408,5 +373,3 @@ def _term_hint(at: Outcome, e: Entries, i: int) -> str:
             if r.shape[k] > 1 and np.ptp(r, k).max() < 1e-4 * abs(r).max() and name != "1":
                 return f"the error of input {i} is a multiple of {name}, the same along axis {k}: a sum over it is missing?"
     return f"input {i}"
-
-

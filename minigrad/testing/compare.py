@@ -143,7 +143,11 @@ def examine(case: Case, rng: np.random.Generator, level: int, scale: float) -> O
     found: Outcome | None = None
     tied: Outcome | None = None
     for place in range(PLACES):
-        xs = [np.asarray(x + np.clip(d, -2, 2) * scale) for x, d in zip(case.xs, draw(rng, case.xs))] if place else case.xs
+        xs = (
+            [np.asarray(x + np.clip(d, -2, 2) * scale) for x, d in zip(case.xs, draw(rng, case.xs))]
+            if place
+            else case.xs
+        )
         ys, pull = case.vjp(xs)
         gs, vs = gs or draw(rng, ys), vs or direction(rng, xs)
         grads = pull(gs)

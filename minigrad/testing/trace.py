@@ -63,7 +63,9 @@ def first_wrong_operation(f: Callable, xs: Arrays, order: int) -> list[str]:
             return [f"the first {n} of {len(nodes)} operations are right; the others were not looked at"]
         if wrong := _wrong(node, order):
             where = getattr(node, "where", "") or "a line inside minigrad"
-            which = "the only operation" if len(nodes) == 1 else f"operation {n + 1} of {len(nodes)}, the first wrong one"
+            which = (
+                "the only operation" if len(nodes) == 1 else f"operation {n + 1} of {len(nodes)}, the first wrong one"
+            )
             name = f"'{node.op.name}' of {shapes(node.inputs or ())}"
             return [f"{which}: {name} at {where}{wrong}"]
     return []
@@ -92,4 +94,3 @@ def _wrong(node: Node, order: int) -> str:
             return ""
         g, xs = derivative(g, len(at.xs)), [*at.xs, *at.gs]
     return ""
-
