@@ -58,6 +58,7 @@ def softmax(x):
 
 
 # ------------------------------------------------------------------------------------ rules of operations
+# fmt: off
 
 rule("sin, 0.05 % too large", "factor", np.sin, lambda m: (lambda g, y, x: g * m.cos(x) * 1.0005,), X)
 rule("sin, twice", "factor", np.sin, lambda m: (lambda g, y, x: g * m.cos(x) * 2.0,), X)
@@ -67,7 +68,8 @@ rule("mean without its 1/n", "factor", lambda x: x.mean(-1, keepdims=True), lamb
 rule("sum as a mean", "factor", lambda x: x.sum(-1, keepdims=True), lambda m: (lambda g, y, x: (g + 0.0 * x) / 4.0,), X)
 rule("second operand of a product", "factor", np.multiply,
      lambda m: (lambda g, y, a, b: g * b, lambda g, y, a, b: g * a * 1.0005), X, Y)
-rule("softmax, twice", "factor", softmax, lambda m: (lambda g, y, x: 2.0 * y * (g - (g * y).sum(-1, keepdims=True)),), X)
+rule("softmax, twice", "factor", softmax,
+     lambda m: (lambda g, y, x: 2.0 * y * (g - (g * y).sum(-1, keepdims=True)),), X)
 rule("cos", "sign", np.cos, lambda m: (lambda g, y, x: g * m.sin(x),), X)
 rule("subtract", "sign", np.subtract, lambda m: (lambda g, y, a, b: g * 1.0, lambda g, y, a, b: g * 1.0), X, Y)
 rule("divide", "sign", np.divide, lambda m: (lambda g, y, a, b: g / b, lambda g, y, a, b: g * a / (b * b)), X, Y)
@@ -80,8 +82,10 @@ rule("divide by b, not its square", "term", np.divide,
 rule("softmax without its sum", "term", softmax, lambda m: (lambda g, y, x: g * y,), X)
 rule("sin x + 0.0005 x, second term reversed", "term", lambda x: np.sin(x) + 0.0005 * x,
      lambda m: (lambda g, y, x: g * (m.cos(x) - 0.0005),), X)
-rule("factors exchanged", "exchanged", np.multiply, lambda m: (lambda g, y, a, b: g * a, lambda g, y, a, b: g * b), X, Y)
-rule("softmax over the other axis", "axis", softmax, lambda m: (lambda g, y, x: y * (g - (g * y).sum(0, keepdims=True)),), X)
+rule("factors exchanged", "exchanged", np.multiply,
+     lambda m: (lambda g, y, a, b: g * a, lambda g, y, a, b: g * b), X, Y)
+rule("softmax over the other axis", "axis", softmax,
+     lambda m: (lambda g, y, x: y * (g - (g * y).sum(0, keepdims=True)),), X)
 rule("centring over the other axis", "axis", lambda x: x - x.mean(-1, keepdims=True),
      lambda m: (lambda g, y, x: g - g.sum(0, keepdims=True) / 3.0,), X)
 rule("matrix product, right factor not transposed", "transposition", np.matmul,
@@ -91,7 +95,8 @@ rule("matrix product, left factor not transposed", "transposition", np.matmul,
 rule("matrix product, gradient transposed", "transposition", np.matmul,
      lambda m: (lambda g, y, a, b: g @ b.T, lambda g, y, a, b: g.T @ a), A, C)
 rule("transpose passed on as it is", "transposition", lambda x: x.T * 1.0, lambda m: (lambda g, y, x: g * 1.0,), A)
-rule("reshaped for transposed", "transposition", lambda x: x.T * 1.0, lambda m: (lambda g, y, x: (g * 1.0).reshape(3, 4),), X)
+rule("reshaped for transposed", "transposition", lambda x: x.T * 1.0,
+     lambda m: (lambda g, y, x: (g * 1.0).reshape(3, 4),), X)
 rule("reversal passed on as it is", "transposition", lambda x: x[::-1] * 1.0, lambda m: (lambda g, y, x: g * 1.0,), X)
 rule("no gradient", "zero", np.sin, lambda m: (lambda g, y, x: g * 0.0,), X)
 rule("second operand without gradient", "zero", np.multiply,
@@ -101,7 +106,8 @@ rule("cotangent squared", "cotangent", np.sin, lambda m: (lambda g, y, x: g * g 
 rule("one repeated row left out", "unbroadcast", np.multiply,
      lambda m: (lambda g, y, a, b: (g * b).sum(0, keepdims=True) - (g * b)[:1], lambda g, y, a, b: g * a), X[:1], Y)
 rule("one repeated row in part", "unbroadcast", np.multiply,
-     lambda m: (lambda g, y, a, b: (g * b).sum(0, keepdims=True) - 0.0005 * (g * b)[:1], lambda g, y, a, b: g * a), X[:1], Y)
+     lambda m: (lambda g, y, a, b: (g * b).sum(0, keepdims=True) - 0.0005 * (g * b)[:1],
+                lambda g, y, a, b: g * a), X[:1], Y)
 rule("only the first repeated row", "unbroadcast", np.multiply,
      lambda m: (lambda g, y, a, b: (g * b)[:1] * 1.0, lambda g, y, a, b: g * a), X[:1], Y)
 rule("max gives all to every tie", "ties", lambda x: x.max(-1, keepdims=True),
@@ -119,13 +125,16 @@ rule("centring leaves size one alone", "size one", lambda x: x - x.mean(0, keepd
      lambda m: (lambda g, y, x: g * 1.0 if x.shape[0] == 1 else g - g.sum(0, keepdims=True) / x.shape[0],), X[:1])
 rule("one row counts twice", "size one", np.sin,
      lambda m: (lambda g, y, x: g * m.cos(x) * (2.0 if x.shape[0] == 1 else 1.0),), X[:1])
-rule("sin, second derivative cut off", "second derivative", np.sin, lambda m: (lambda g, y, x: g * m.cos(x.detach()),), X, order=2)
-rule("exp, the result taken for a constant", "second derivative", np.exp, lambda m: (lambda g, y, x: g * y.detach(),), X, order=2)
+rule("sin, second derivative cut off", "second derivative", np.sin,
+     lambda m: (lambda g, y, x: g * m.cos(x.detach()),), X, order=2)
+rule("exp, the result taken for a constant", "second derivative", np.exp,
+     lambda m: (lambda g, y, x: g * y.detach(),), X, order=2)
 rule("sin, cut off in part", "second derivative", np.sin,
      lambda m: (lambda g, y, x: g * (0.9995 * m.cos(x) + 0.0005 * m.cos(x.detach())),), X, order=2)
 rule("product, one operand cut off", "second derivative", np.multiply,
      lambda m: (lambda g, y, a, b: g * b.detach(), lambda g, y, a, b: g * a), X, Y, order=2)
 
+# fmt: on
 # ---------------------------------------------------------------------------------- arrays in, arrays out
 
 
@@ -256,6 +265,7 @@ def linear(x, w, b):
 W, BIAS = RNG.uniform(0.5, 1.5, (5, 4)), RNG.uniform(0.5, 1.5, 5)
 W3 = RNG.uniform(0.5, 1.5, (3, 4))
 
+# fmt: off
 fresh("elements past a tile of 16", "edge", lambda: some(np.sin, 0.0, start=32), LONG)
 fresh("the last element", "edge", lambda: some(np.sin, 1.0005, start=34), LONG)
 fresh("the first element", "edge", lambda: some(np.sin, 1.5, stop=1), LONG)
@@ -293,14 +303,14 @@ recurrent("rnn", {
     "no carry": "term", "the state before": "term", "no local slope": "term", "the state after": "term",
     "mean": "factor", "other axis": "axis", "last steps": "edge", "input weights": "transposition",
     "state weights": "transposition", "factor": "factor", "first bias": "term", "sign": "sign",
-})  # fmt: skip
+})
 recurrent("gru", {
     "candidate only": "term", "sign": "sign", "candidate for state": "term", "no reset": "term",
     "nothing kept": "term", "gate exchanged": "term", "reset not passed": "term", "no path": "term",
     "factor": "factor", "weights exchanged": "exchanged",
-})  # fmt: skip
+})
 recurrent("lstm", {
     "last state ignored": "term", "no last state": "unused output", "cell for its tanh": "term",
     "no slope of tanh": "term", "the cell after": "term", "sign": "sign", "gates exchanged": "transposition",
     "slightly off": "factor", "not forgotten": "term", "cut after two": "term", "one bias": "edge",
-})  # fmt: skip
+})

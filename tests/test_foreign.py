@@ -52,7 +52,8 @@ RIGHT = {
     "a dictionary": (lambda x, p: x @ p["W"].T + p["b"],
                      lambda g, x, p: (g @ p["W"], {"W": g.T @ x, "b": g.sum(0)}), [X, {"W": Y[:2], "b": Y[0, :2]}]),
     "no gradient": (lambda a, b: a + np.sign(b), lambda g, a, b: (g.copy(), None), [X, Y]),
-    "ties shared": (lambda x: x.max(-1), lambda g, x: (x == x.max(-1, keepdims=True)) / 2 * g[:, None], [np.ones((3, 2))]),
+    "ties shared": (lambda x: x.max(-1), lambda g, x: (x == x.max(-1, keepdims=True)) / 2 * g[:, None],
+                    [np.ones((3, 2))]),
     "the first of ties": (lambda x: x.max(-1), lambda g, x: np.eye(2)[x.argmax(-1)] * g[:, None], [np.ones((3, 2))]),
     "a kink": (lambda x: np.maximum(x, 0), lambda g, x: g * (x > 0), [np.array([0.0, 0.001, 0.5])]),
     "a maximum taken off": (softmax, softmax_backward, [X]),
@@ -105,13 +106,14 @@ def test_forward_mode():
 
 
 MISUSE = {
-    "integers": (np.sin, lambda g, x: g, [np.arange(3)], DtypeError, "input 0 of dtype int64.*keep it out of the inputs"),
+    "integers": (np.sin, lambda g, x: g, [np.arange(3)], DtypeError, "input 0 of dtype int64.*keep it out"),
     "complex": (np.sin, lambda g, x: g, [np.ones(3) * 1j], DtypeError, "complex128, expected float32 or float64"),
     "NaN": (np.sin, lambda g, x: g, [np.array([np.nan])], DtypeError, "NaN or Inf in input 0"),
     "a pair not said": (lambda x: (np.sin(x), x > 0), lambda g, x: g, [X], GraphError, "output 1.*bool.*saved=True"),
     "no result": (lambda x: None, lambda g, x: g, [X], GraphError, "forward that returns nothing"),
     "too many": (np.sin, lambda g, x: (g, g), [X], GradientError, "2 gradients for 1 inputs.*structure"),
-    "no dictionary": (lambda p: p["W"] * 2, lambda g, p: 2 * g, [{"W": X}], GradientError, "is ndarray, the argument is dict"),
+    "no dictionary": (lambda p: p["W"] * 2, lambda g, p: 2 * g, [{"W": X}], GradientError,
+                      "is ndarray, the argument is dict"),
     "shape": (np.add, lambda g, a, b: (g.copy(), g.copy()), [X, Y[0]], GradientError,
               r"\(3, 4\), the input \(4,\)\n.*unbroadcast.*sum the gradient over axes \(0,\)"),
     "forward NaN": (lambda x: np.log(x - 9), lambda g, x: g / x, [X], GradientError, "output 0 .* is nan at"),

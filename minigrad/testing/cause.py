@@ -78,9 +78,8 @@ def _details(at: Outcome, found: list[Entries], wrong: list[int]) -> list[str]:
             e = found[n]
             if (e.wrong & e.telling).any():
                 r = (e.got / np.where(e.telling, e.true, 1))[e.wrong & e.telling]
-                lines.append(
-                    f"input {n}: {e.wrong.sum()} of {e.seen.sum()} entries are wrong, ratios from {r.min():.4g} to {r.max():.4g}"
-                )
+                span = f"ratios from {r.min():.4g} to {r.max():.4g}"
+                lines.append(f"input {n}: {e.wrong.sum()} of {e.seen.sum()} entries are wrong, {span}")
         right = [str(n) for n in range(len(found)) if n not in wrong]
         if right:
             lines.append(f"right: input {', '.join(right)}")
@@ -371,5 +370,5 @@ def _term_hint(at: Outcome, e: Entries, i: int) -> str:
             return f"the error of input {i} is {r.mean():.4g} times {name}"
         for k in range(r.ndim):
             if r.shape[k] > 1 and np.ptp(r, k).max() < 1e-4 * abs(r).max() and name != "1":
-                return f"the error of input {i} is a multiple of {name}, the same along axis {k}: a sum over it is missing?"
+                return f"the error of input {i} is a multiple of {name}, constant on axis {k}: a missing sum?"
     return f"input {i}"

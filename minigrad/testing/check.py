@@ -30,9 +30,9 @@ def check_grad(f: Callable, *inputs: Any, order: int = 2, seed: int = 0, scale: 
 
     Along a random direction v with a random cotangent g, ``<g df/dx, v> = <g, (df/dx) v>``; for every order the
     derivative before is checked in the same way. Subsets of inputs and outputs, strided inputs and a second call must
-    give the same; inputs stay unchanged and gradients share no memory. At a kink the gradient must lie between the slopes
-    to both sides, and the comparison moves to a point nearby. The error names the likely cause, and the first
-    operation whose own gradient is wrong; what is returned says how sharp the check was.
+    give the same; inputs stay unchanged and gradients share no memory. At a kink the gradient must lie between the
+    slopes to both sides, and the comparison moves to a point nearby. The error names the likely cause, and the
+    first operation whose own gradient is wrong; what is returned says how sharp the check was.
 
     >>> import minigrad as mg, numpy as np
     >>> mg.testing.check_grad(mg.tanh, np.array([0.3, -1.0]))
@@ -187,8 +187,8 @@ def _backward(f: Callable, arrays: Arrays, gs: Arrays, chosen: set) -> tuple[Arr
 def _forward_over_reverse(first: Outcome, at: Outcome, level: int) -> None:
     """What differentiating the gradient gives must fit itself, without any finite difference.
 
-    The derivative of g -> g J along u is J u, and <g, J u> = <g J, u>. The derivative of x -> g J along x is a Hessian H,
-    and <u H, v> = <v H, u>.
+    The derivative of g -> g J along u is J u, and <g, J u> = <g J, u>. That of x -> g J is a Hessian H, and
+    <u H, v> = <v H, u>.
     """
     us = at.gs
     pulled = at.pull(at.gs)

@@ -155,7 +155,8 @@ class _Foreign:
             if a is None:
                 a = rebuild(x, [np.zeros(np.shape(leaf)) for leaf in leaves(x)])
             if structure(a) != structure(x):
-                got = f"{self.name}: the gradient of argument {i} is {type(a).__name__}, the argument is {type(x).__name__}"
+                kinds = f"is {type(a).__name__}, the argument is {type(x).__name__}"
+                got = f"{self.name}: the gradient of argument {i} {kinds}"
                 raise fail(got, "structure", hint="return the same containers as the input's")
             grads += leaves(a)
         for i, (a, x) in enumerate(zip(grads, xs)):
