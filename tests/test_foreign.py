@@ -120,7 +120,6 @@ MISUSE = {
 }  # fmt: skip
 
 
-@pytest.mark.filterwarnings("ignore::RuntimeWarning")
 @pytest.mark.parametrize("name", MISUSE)
 def test_misuse_is_told(name):
     forward, backward, inputs, error, text = MISUSE[name]

@@ -90,7 +90,8 @@ class _Foreign:
     def call(self, xs: Sequence[Any]) -> tuple[Arrays, Any, Arrays]:
         """Results, what was saved, and the inputs as handed out."""
         given = [self.lay_out(x) for x in xs]
-        out = self.forward(*rebuild(self.inputs, given))
+        with np.errstate(all="ignore"):  # NaN and Inf are looked for
+            out = self.forward(*rebuild(self.inputs, given))
         cache = None
         if self.saved:
             if not isinstance(out, tuple) or len(out) != 2:
@@ -130,7 +131,8 @@ class _Foreign:
                         for g, y in zip(gs, ys)]  # fmt: skip
                 before = [g.copy() for g in sent]
                 g = rebuild(self.out, sent)
-                found = backward(g, cache) if self.saved else backward(g, *rebuild(self.inputs, given))
+                with np.errstate(all="ignore"):
+                    found = backward(g, cache) if self.saved else backward(g, *rebuild(self.inputs, given))
                 self.unchanged("backward", "input", given, at)
                 self.unchanged("backward", "cotangent", sent, before)
                 self.last = self.gradients(found, given), given, sent
