@@ -5,6 +5,7 @@ from functools import cache
 import numpy as np
 import pytest
 from fault_catalogue import FAULTS
+from faults_later import LATER
 
 import minigrad as mg
 from minigrad.engine import Operation, apply
@@ -45,6 +46,12 @@ def test_every_fault_is_caught(name):
 def test_most_causes_are_named_right():
     right = [f.name for f in FAULTS if error_of(f.name).cause == f.cause]
     assert len(right) >= NAMED
+
+
+@pytest.mark.parametrize("fault", LATER, ids=lambda f: f.name)
+def test_faults_that_came_later_are_caught_too(fault):
+    with pytest.raises(GradientError, match="likely cause"):
+        check(fault)
 
 
 @pytest.mark.parametrize("seed", [1, 2, 3])

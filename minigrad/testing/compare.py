@@ -105,7 +105,9 @@ def weights(gs: Sequence[Any], ys: Arrays) -> np.ndarray:
     return flat([np.zeros(y.shape) if g is None else g for g, y in zip(gs, ys)])
 
 
-def compared(line: Line, gs: np.ndarray, ys: np.ndarray, dtype: str, level: int, terms: np.ndarray) -> tuple:
+def compared(
+    line: Line, gs: np.ndarray, ys: np.ndarray, dtype: str, level: int, terms: np.ndarray
+) -> tuple[float, float, float, float]:
     """Gradient, numerical derivative, its error and how far apart the two may be."""
     numerical, error = slope(line, gs)
     size = float(abs(terms).sum())
@@ -156,9 +158,12 @@ def examine(case: Case, rng: np.random.Generator, level: int, scale: float) -> O
         terms = flat([a * v for a, v in zip(grads, vs)])
         for shorter in SHORTER[: 3 if dtype == "float64" else 1]:
             line = on_line(along(case, xs, vs), scale * shorter, HALVINGS[dtype])
-            numbers = compared(line, g, y, dtype, level, terms)
-            found = Outcome(case, xs, ys, pull, gs, vs, grads, scale * shorter, dtype, line, float(abs(terms).sum()),
-                            *numbers, moved=place > 0)  # fmt: skip
+            analytic, numerical, error, allowed = compared(line, g, y, dtype, level, terms)
+            size = float(abs(terms).sum())
+            found = Outcome(
+                case, xs, ys, pull, gs, vs, grads, scale * shorter, dtype, line,
+                size, analytic, numerical, error, allowed, moved=place > 0,
+            )  # fmt: skip
             if found.agrees or not (np.isfinite(y).all() and np.isfinite(terms).all()):
                 return tied or found
             if kinks(along(case, xs, vs), y, dtype).any():
