@@ -7,6 +7,7 @@ from strategies import SEEDS
 
 import minigrad as mg
 from minigrad.engine import Operation, apply
+from minigrad.errors import DtypeError, GraphError
 from minigrad.testing import GradientError, check_grad
 
 FAULT = 0.0005
@@ -153,3 +154,45 @@ def test_the_message_names_the_order_the_shapes_and_the_ratio():
 
 def test_a_failed_check_is_an_assertion():
     assert issubclass(GradientError, AssertionError)
+
+
+def cause_of(f, *inputs):
+    with pytest.raises(GradientError) as caught:
+        check_grad(f, *inputs)
+    return caught.value.cause, str(caught.value)
+
+
+def test_the_first_wrong_operation_of_a_graph_is_named_with_its_line():
+    double = planted(np.exp, lambda g, y, x: 2.0 * g * y)
+    _, text = cause_of(lambda x: mg.tanh(double(mg.sin(x)) * x).sum(), X)
+    assert "operation 2 of 5, the first wrong one: 'planted' of (3, 4) at" in text
+    assert f"test_check.py:{double.__code__.co_firstlineno}: its own gradient is wrong" in text
+    assert cause_of(lambda x: mg.tanh(SECOND["a wrong factor"](mg.sin(x))), X)[0] == "second derivative"
+
+
+def test_where_all_operations_are_right_the_tape_is_cut():
+    cause, text = cause_of(lambda x: mg.sin(x) * x.detach(), X)
+    assert cause == "tape" and "detach" in text
+
+
+def test_a_function_that_answers_differently_is_reported():
+    rng = np.random.default_rng(0)
+    calls = iter(range(100))
+
+    def changes_later(x):
+        return mg.sin(x) * (1.0 if next(calls) < 12 else 1.5)
+
+    assert cause_of(lambda x: x * mg.tensor(rng.random(x.shape)), X)[0] in ("kink", "random", "stale")
+    assert cause_of(changes_later, X)[0] == "random"
+
+
+def test_misuse_is_told():
+    with pytest.raises(DtypeError, match="input 1 of dtype int64.*keep it out of the inputs"):
+        check_grad(lambda x, i: x, X, np.arange(3))
+    with pytest.raises(GraphError, match="a function that returns ndarray, expected tensors; .*check_vjp"):
+        check_grad(lambda x: np.asarray(x), X)
+
+
+def test_the_verdict_says_how_sharp_it_was():
+    verdict = check_grad(mg.tanh, X, order=3)
+    assert verdict.order == 3 and verdict.difference < verdict.resolution <= 2e-7 and "orders 1 to 3" in repr(verdict)
