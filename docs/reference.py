@@ -110,6 +110,7 @@ def page() -> str:
     transforms = [mg.grad, mg.value_and_grad, mg.vjp, mg.jvp, mg.jacobian, mg.hessian, mg.hvp, mg.checkpoint]
     layers = [getattr(mg.nn, name) for name in mg.nn.__all__ if name[0].isupper()]
     optim = [getattr(mg.optim, name) for name in mg.optim.__all__]
+    testing = [getattr(mg.testing, name) for name in mg.testing.__all__]
     own = [e for e in vars(errors).values() if inspect.isclass(e)]
     return (
         "".join(
@@ -122,7 +123,7 @@ def page() -> str:
                 section("Layers", *calls("mg.nn.", layers)),
                 section("Checkpoints", *calls("mg.", [mg.save, mg.load]), *calls("mg.nn.", [mg.nn.from_torch])),
                 section("Optimisers, clipping, schedules", *calls("mg.optim.", optim)),
-                section("Testing gradients", *calls("mg.testing.", [mg.testing.check_grad])),
+                section("Testing gradients", *calls("mg.testing.", testing)),
                 section("Models", *calls("minigrad.models.", [getattr(models, name) for name in models.__all__])),
                 section("Command line", *commands(cli.main, "minigrad")),
                 OPERATIONS,

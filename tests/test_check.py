@@ -7,6 +7,7 @@ from strategies import SEEDS
 
 import minigrad as mg
 from minigrad.engine import Operation, apply
+from minigrad.errors import DtypeError, GraphError
 from minigrad.testing import GradientError, check_grad
 
 FAULT = 0.0005
@@ -129,14 +130,20 @@ def test_what_is_right_passes_with_every_seed(name, seed):
     check_grad(f, *inputs, order=3, seed=seed)
 
 
-def test_a_kink_within_the_step_is_an_error_and_not_a_wider_tolerance():
+def test_at_a_kink_the_point_moves_and_not_the_tolerance():
     wrong = planted(lambda x: np.maximum(x, 0), lambda g, y, x: g * 0.3)
-    for f in (mg.relu, wrong):
-        with pytest.raises(GradientError, match="does not settle.*kink.*lower scale"):
-            check_grad(f, np.array([0.001, 0.7]), order=1)
-    check_grad(mg.relu, np.array([0.001, 0.7]), scale=5e-4)
-    with pytest.raises(GradientError, match="ratio 0.3"):
-        check_grad(wrong, np.array([0.001, 0.7]), scale=5e-4)
+    for x in (0.0, 0.001, 1e-9):
+        assert check_grad(mg.relu, np.array([x, 0.7])).resolution < 1e-4
+        with pytest.raises(GradientError, match=r"ratio 0\.3"):
+            check_grad(wrong, np.array([x, 0.7]), order=1)
+    assert check_grad(mg.relu, np.array([0.0, 0.7])).moved and not check_grad(mg.relu, np.array([0.2, 0.7])).moved
+
+
+def test_what_has_kinks_everywhere_cannot_be_judged():
+    saw = planted(lambda x: abs(x * 1e6 % 1 - 0.5), lambda g, y, x: g * 0.3)
+    with pytest.raises(GradientError, match="does not settle.*kink.*lower scale") as caught:
+        check_grad(saw, np.array([0.3, 0.7]), order=1)
+    assert caught.value.cause == "kink"
 
 
 def test_the_message_names_the_order_the_shapes_and_the_ratio():
@@ -147,3 +154,45 @@ def test_the_message_names_the_order_the_shapes_and_the_ratio():
 
 def test_a_failed_check_is_an_assertion():
     assert issubclass(GradientError, AssertionError)
+
+
+def cause_of(f, *inputs):
+    with pytest.raises(GradientError) as caught:
+        check_grad(f, *inputs)
+    return caught.value.cause, str(caught.value)
+
+
+def test_the_first_wrong_operation_of_a_graph_is_named_with_its_line():
+    double = planted(np.exp, lambda g, y, x: 2.0 * g * y)
+    _, text = cause_of(lambda x: mg.tanh(double(mg.sin(x)) * x).sum(), X)
+    assert "operation 2 of 5, the first wrong one: 'planted' of (3, 4) at" in text
+    assert f"test_check.py:{double.__code__.co_firstlineno}: its own gradient is wrong" in text
+    assert cause_of(lambda x: mg.tanh(SECOND["a wrong factor"](mg.sin(x))), X)[0] == "second derivative"
+
+
+def test_where_all_operations_are_right_the_tape_is_cut():
+    cause, text = cause_of(lambda x: mg.sin(x) * x.detach(), X)
+    assert cause == "tape" and "detach" in text
+
+
+def test_a_function_that_answers_differently_is_reported():
+    rng = np.random.default_rng(0)
+    calls = iter(range(100))
+
+    def changes_later(x):
+        return mg.sin(x) * (1.0 if next(calls) < 12 else 1.5)
+
+    assert cause_of(lambda x: x * mg.tensor(rng.random(x.shape)), X)[0] in ("kink", "random", "stale")
+    assert cause_of(changes_later, X)[0] == "random"
+
+
+def test_misuse_is_told():
+    with pytest.raises(DtypeError, match="input 1 of dtype int64.*keep it out of the inputs"):
+        check_grad(lambda x, i: x, X, np.arange(3))
+    with pytest.raises(GraphError, match="a function that returns ndarray, expected tensors; .*check_vjp"):
+        check_grad(lambda x: np.asarray(x), X)
+
+
+def test_the_verdict_says_how_sharp_it_was():
+    verdict = check_grad(mg.tanh, X, order=3)
+    assert verdict.order == 3 and verdict.difference < verdict.resolution <= 2e-7 and "orders 1 to 3" in repr(verdict)
