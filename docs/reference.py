@@ -104,6 +104,14 @@ def settings() -> str:
     )
 
 
+def testing() -> Iterator[tuple[str, str]]:
+    """Checks, suites, and the strategies that draw what they are tried on."""
+    checks = [getattr(mg.testing, name) for name in mg.testing.__all__ if name[0].islower()]
+    yield from calls("mg.testing.", [*checks, mg.testing.op_test, mg.testing.pair_test])
+    strategies = [getattr(mg.testing.strategies, name) for name in mg.testing.strategies.__all__]
+    yield from calls("mg.testing.strategies.", [s for s in strategies if inspect.isfunction(s) or inspect.isclass(s)])
+
+
 def page() -> str:
     tape = [mg.tensor, mg.no_grad, mg.enable_grad, mg.detect_anomaly]
     methods = [getattr(mg.Tensor, name) for name in ("backward", "detach", "numpy", "item")]
@@ -122,7 +130,7 @@ def page() -> str:
                 section("Layers", *calls("mg.nn.", layers)),
                 section("Checkpoints", *calls("mg.", [mg.save, mg.load]), *calls("mg.nn.", [mg.nn.from_torch])),
                 section("Optimisers, clipping, schedules", *calls("mg.optim.", optim)),
-                section("Testing gradients", *calls("mg.testing.", [mg.testing.check_grad])),
+                section("Testing gradients", *testing()),
                 section("Models", *calls("minigrad.models.", [getattr(models, name) for name in models.__all__])),
                 section("Command line", *commands(cli.main, "minigrad")),
                 OPERATIONS,
