@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from hypothesis import Phase, settings
 from hypothesis import strategies as st
 
 import minigrad as mg
@@ -83,6 +84,17 @@ OPERATIONS = {
 }  # fmt: skip
 
 
+@pytest.fixture
+def found_as_it_is():
+    """The first failure is enough: looking for the smallest one takes most of the time."""
+    before = settings.get_current_profile_name()
+    settings.register_profile("no shrinking", settings.get_profile(before), phases=[Phase.generate])
+    settings.load_profile("no shrinking")
+    yield
+    settings.load_profile(before)
+
+
+@pytest.mark.usefixtures("found_as_it_is")
 @pytest.mark.parametrize("name", OPERATIONS)
 def test_a_planted_fault_of_an_operation_is_found(name):
     f, inputs, options, said = OPERATIONS[name]
@@ -117,6 +129,7 @@ PAIRS = {
 }
 
 
+@pytest.mark.usefixtures("found_as_it_is")
 @pytest.mark.parametrize("name", PAIRS)
 def test_a_planted_fault_of_a_fast_path_is_found(name):
     fast, definition, said = PAIRS[name]

@@ -8,7 +8,7 @@ from typing import Any
 import click
 import numpy as np
 
-from minigrad.cli.load import function
+from minigrad.cli.load import function as load
 from minigrad.engine import Tensor
 from minigrad.engine.tree import leaves
 from minigrad.errors import MinigradError, UserError, describe
@@ -60,13 +60,13 @@ def _finite(name: str, f: Any, xs: list[np.ndarray]) -> bool:
 
 
 @click.command("check")
-@click.argument("function_")
+@click.argument("function")
 @click.option("--shape", "shapes", multiple=True, required=True, metavar="N,N", help="of an input; once for each")
 @click.option("--order", type=click.IntRange(1, 4), default=2, show_default=True, help="of the highest derivative")
 @click.option("--domain", default="real", show_default=True, help=f"of the inputs: {', '.join(DOMAINS)}, or LOW,HIGH")
 @click.option("--examples", type=click.IntRange(1), default=10, show_default=True, help="random inputs to check at")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
-def command(function_: str, shapes: tuple[str, ...], order: int, domain: str, examples: int, seed: int) -> None:
+def command(function: str, shapes: tuple[str, ...], order: int, domain: str, examples: int, seed: int) -> None:
     """Check the derivatives of FUNCTION, of float64 tensors, against numerical ones.
 
     FUNCTION is package.module:NAME or FILE.py:NAME. Exit code 0 if all are right, 1 with a report if one is wrong,
@@ -76,21 +76,21 @@ def command(function_: str, shapes: tuple[str, ...], order: int, domain: str, ex
 
     minigrad check losses.py:huber --shape 8 --shape 8 --domain apart --order 1
     """
-    f = function("check", function_, "package.module:NAME or FILE.py:NAME of a function of tensors")
+    f = load("check", function, "package.module:NAME or FILE.py:NAME of a function of tensors")
     forms, where = [_shape(text) for text in shapes], _domain(domain)
     rng = np.random.default_rng(seed)
     for _ in range(examples):
         for _ in range(_TRIES):
             xs = [fill(shape, where, int(rng.integers(2**32))) for shape in forms]
-            if _finite(function_, f, xs):
+            if _finite(function, f, xs):
                 break
         else:
             got = f"no finite value in {_TRIES} draws from domain {domain}"
-            raise UserError(describe(function_, got, "inputs where it is defined", "pass another --domain"))
+            raise UserError(describe(function, got, "inputs where it is defined", "pass another --domain"))
         try:
             check_grad(f, *xs, order=order)
         except GradientError as error:
-            click.echo(f"{function_} at inputs {', '.join(map(str, forms))}, seed {seed}\n{error}")
+            click.echo(f"{function} at inputs {', '.join(map(str, forms))}, seed {seed}\n{error}")
             sys.exit(1)
     inputs, orders = ", ".join(map(str, forms)), "order 1" if order == 1 else f"orders 1 to {order}"
-    click.echo(f"{function_}: derivatives of {orders} are right at {examples} inputs {inputs}, domain {domain}")
+    click.echo(f"{function}: derivatives of {orders} are right at {examples} inputs {inputs}, domain {domain}")

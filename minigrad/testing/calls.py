@@ -312,8 +312,8 @@ def calls(name: str, sizes: Any = SIZES) -> st.SearchStrategy[Call]:
     UserError for a name that is not registered.
 
     >>> from hypothesis import find
-    >>> find(calls("sum"), lambda call: call.attrs["axis"] == 1)
-    f(x0(1, 1), axis=1, keepdims=False)
+    >>> find(calls("matrix_transpose", (3,)), lambda call: call.shapes == [(3, 3)])
+    f(x0(3, 3))
     """
     if name not in REGISTRY or not (is_elementwise(name) or name in OTHERS):
         raise UserError(describe("calls", repr(name), "a registered operation", "pass a strategy of its inputs"))
