@@ -129,14 +129,20 @@ def test_what_is_right_passes_with_every_seed(name, seed):
     check_grad(f, *inputs, order=3, seed=seed)
 
 
-def test_a_kink_within_the_step_is_an_error_and_not_a_wider_tolerance():
+def test_at_a_kink_the_point_moves_and_not_the_tolerance():
     wrong = planted(lambda x: np.maximum(x, 0), lambda g, y, x: g * 0.3)
-    for f in (mg.relu, wrong):
-        with pytest.raises(GradientError, match="does not settle.*kink.*lower scale"):
-            check_grad(f, np.array([0.001, 0.7]), order=1)
-    check_grad(mg.relu, np.array([0.001, 0.7]), scale=5e-4)
-    with pytest.raises(GradientError, match="ratio 0.3"):
-        check_grad(wrong, np.array([0.001, 0.7]), scale=5e-4)
+    for x in (0.0, 0.001, 1e-9):
+        assert check_grad(mg.relu, np.array([x, 0.7])).resolution < 1e-4
+        with pytest.raises(GradientError, match=r"ratio 0\.3"):
+            check_grad(wrong, np.array([x, 0.7]), order=1)
+    assert check_grad(mg.relu, np.array([0.0, 0.7])).moved and not check_grad(mg.relu, np.array([0.2, 0.7])).moved
+
+
+def test_what_has_kinks_everywhere_cannot_be_judged():
+    saw = planted(lambda x: abs(x * 1e6 % 1 - 0.5), lambda g, y, x: g * 0.3)
+    with pytest.raises(GradientError, match="does not settle.*kink.*lower scale") as caught:
+        check_grad(saw, np.array([0.3, 0.7]), order=1)
+    assert caught.value.cause == "kink"
 
 
 def test_the_message_names_the_order_the_shapes_and_the_ratio():

@@ -1,9 +1,4 @@
-"""Floor 6: compare reverse mode with numerical derivatives.
-
-Along a random direction v and for a random cotangent g, ``<g, (df/dx) v>`` is one number that both sides can
-compute: reverse mode as ``<g df/dx, v>``, numerically from values of f on the line x + h v. A random
-cotangent sees what a sum hides (every softmax sums to 1). Orders above 1 check the derivative in the same way.
-"""
+"""Floor 6: reverse mode of minigrad against numerical derivatives, to any order."""
 
 from __future__ import annotations
 
@@ -12,90 +7,208 @@ from typing import Any
 
 import numpy as np
 
-from minigrad.engine import Tensor, no_grad, vjp
+from minigrad.engine import Tensor, toposort
+from minigrad.engine.backward import key
 from minigrad.engine.tree import leaves
+from minigrad.errors import GraphError, describe
+from minigrad.testing.cause import explain
+from minigrad.testing.compare import Arrays, Case, Outcome, compared, direction, draw, examine, inputs_of, weights
+from minigrad.testing.layout import shared, strided
+from minigrad.testing.numeric import flat
+from minigrad.testing.report import GradientError, Verdict, fail, shapes
+from minigrad.testing.trace import derivative, first_wrong_operation, of_tensors
+
+MOST = 3  # so many subsets of inputs, and of outputs, are tried
 
 
-class GradientError(AssertionError):
-    """Reverse mode and numerical differentiation disagree."""
+def check_grad(f: Callable, *inputs: Any, order: int = 2, seed: int = 0, scale: float = 0.05) -> Verdict:
+    """Raise GradientError if a derivative of f at ``inputs``, up to ``order``, is wrong or cannot be judged.
 
+    f:       takes tensors, returns tensors in any containers
+    inputs:  arrays or tensors of any shapes, taken as float64
+    scale:   the largest step of the numerical derivative
 
-# Relative to the terms of the number compared, for each order; the numerical side is the inexact one.
-TOLERANCE = {1: 1e-8, 2: 1e-7}
-_ZERO = 1e-12  # what cancels to less is rounding
-_STEPS = 5
-
-
-def _terms(a: Any, b: Any) -> np.ndarray:
-    """The products of corresponding elements, whose sum is the inner product."""
-    return np.concatenate([[0.0], *[np.ravel(np.asarray(x) * np.asarray(y)) for x, y in zip(a, b, strict=True)]])
-
-
-def _slope(f: Callable[[float], float], h: float = 0.05) -> tuple[float, float]:
-    """df(0) by central differences and Richardson extrapolation (Ridders 1982), and an estimate of its error."""
-    table: list[list[float]] = []
-    best, error = 0.0, np.inf
-    for _ in range(_STEPS):
-        row = [(f(h) - f(-h)) / (2 * h)]
-        for j, above in enumerate(table[-1] if table else []):
-            factor = 4.0 ** (j + 1)
-            row.append((factor * row[j] - above) / (factor - 1))
-            guess = max(abs(row[-1] - row[-2]), abs(row[-1] - above))
-            if guess < error:
-                best, error = row[-1], guess
-        table.append(row)
-        h /= 2
-    return best, error
-
-
-def check_grad(f: Callable, *inputs: Any, order: int = 2, seed: int = 0, scale: float = 0.05) -> None:
-    """Raise GradientError if a derivative of f at ``inputs``, up to ``order``, is wrong or cannot be checked.
-
-    Inputs are arrays or tensors, taken as float64. ``scale`` is the largest step; f must be smooth that far: at
-    a kink the numerical derivative does not settle, and that is an error too, not a wider tolerance.
+    Along a random direction v with a random cotangent g, ``<g df/dx, v> = <g, (df/dx) v>``; for every order the
+    derivative before is checked in the same way. Subsets of inputs and outputs, strided inputs and a second call must
+    give the same; inputs stay unchanged and gradients share no memory. At a kink the gradient must lie between the
+    slopes to both sides, and the comparison moves to a point nearby. The error names the likely cause, and the
+    first operation whose own gradient is wrong; what is returned says how sharp the check was.
 
     >>> import minigrad as mg, numpy as np
     >>> mg.testing.check_grad(mg.tanh, np.array([0.3, -1.0]))
+    right: orders 1 to 2, ... errors above ... would be seen
     """
-    xs = [np.asarray(x, np.float64) for x in inputs]
+    xs = inputs_of("check_grad", inputs)
     rng = np.random.default_rng(seed)
 
-    def flat(*ts: Tensor) -> tuple:
-        return tuple(y for y in leaves(f(*ts)) if y.dtype.kind == "f")
+    def results(*ts: Tensor) -> tuple:
+        out = leaves(f(*ts))
+        if not all(isinstance(y, Tensor) for y in out) or not out:
+            kind = type(next((y for y in out if not isinstance(y, Tensor)), None)).__name__
+            do = "compute with minigrad's operations; for other code use check_vjp"
+            raise GraphError(describe("check_grad", f"a function that returns {kind}", "tensors", do))
+        return tuple(y for y in out if y.dtype.kind == "f")
 
-    _check(flat, xs, order, 1, rng, scale)
+    g: Callable = results
+    found: list[Outcome] = []
+    earlier = elsewhere(of_tensors(g, xs), scale)
+    for level in range(1, order + 1):
+        at = examine(of_tensors(g, xs), rng, level, scale)
+        at.earlier = earlier if level == 1 else None
+        judge(at, level, lambda: first_wrong_operation(results, at.xs[: len(inputs)], level))
+        if level == 1:
+            found.append(at)
+            _outputs_alone(at)
+            _inputs_alone(g, at, rng)
+        else:
+            _forward_over_reverse(found[-1], at, level)
+            found.append(at)
+        g, xs = derivative(g, len(at.xs)), [*at.xs, *at.gs]
+    return Verdict(
+        order,
+        len(found),
+        max((at.difference for at in found), default=0.0),
+        max((at.resolution for at in found), default=0.0),
+        any(at.moved for at in found),
+    )
 
 
-def _check(f: Callable, xs: list[np.ndarray], order: int, level: int, rng: np.random.Generator, scale: float) -> None:
-    tensors = [Tensor(np.array(x)) for x in xs]
-    ys, pull = vjp(f, *tensors)
-    gs = [Tensor(np.asarray(rng.standard_normal(y.shape))) for y in ys]
-    vs = [rng.standard_normal(x.shape) for x in xs]
-    norm = max(1.0, np.sqrt(_terms(vs, vs).sum()))
-    vs = [v / norm for v in vs]
-    terms = _terms(pull(gs), vs)
-    analytic = terms.sum()
+def elsewhere(case: Case, scale: float) -> Arrays:
+    """Call f and its gradient at a point nearby first: what was saved there must not turn up later."""
+    vs = direction(np.random.default_rng(1), case.xs)
+    xs = [x + scale * v for x, v in zip(case.xs, vs)]
+    ys, pull = case.vjp(xs)
+    pull([np.ones(y.shape) for y in ys])
+    return xs
 
-    def along(h: float) -> float:
-        with no_grad():
-            return float(_terms(gs, f(*[Tensor(np.asarray(x + h * v)) for x, v in zip(xs, vs)])).sum())
 
-    numerical, error = _slope(along, scale)
-    rounding = 100 * np.finfo(float).eps * np.abs(_terms(gs, ys)).sum() / (scale / 2**_STEPS)
-    allowed = TOLERANCE[min(level, 2)] * max(np.abs(terms).sum(), abs(numerical)) + rounding + _ZERO
-    found = f"order {level} at inputs {', '.join(str(x.shape) for x in xs)}: reverse mode {analytic:.12g}, "
-    if not error <= allowed:
-        raise GradientError(
-            f"{found}but the numerical derivative, {numerical:.12g}, does not settle (+- {error:.1g}): "
-            f"there is a kink or a jump within {scale:g}, or f varies too fast; move the inputs or lower scale"
+def headline(at: Outcome, level: int) -> str:
+    where = f" at inputs {shapes(at.xs)}" if level == 1 else f" of inputs and cotangents {shapes(at.xs)}"
+    return f"order {level}{where}: reverse mode {at.analytic:.12g}, "
+
+
+def judge(at: Outcome, level: int, operation: Callable[[], list[str]]) -> None:
+    """Raise the error that an outcome deserves, if any."""
+    if at.agrees:
+        return
+    text = headline(at, level)
+    if at.outside:
+        raise fail(f"{text}at a kink, but {at.outside}", "ties", operation())
+    grads_finite = all(np.isfinite(a).all() for a in at.grads)
+    if not grads_finite or not all(np.isfinite(y).all() for y in at.ys):
+        which = "a gradient" if grads_finite is False else "a result"
+        raise fail(f"{text}but {which} is NaN or Inf", "not finite", operation())
+    if not at.settled:
+        raise fail(
+            f"{text}but the numerical derivative, {at.numerical:.12g}, does not settle (+- {at.error:.1g}): there is a "
+            f"kink or a jump within {at.scale:g}, or f varies too fast; move the inputs or lower scale",
+            "kink",
         )
-    if not abs(analytic - numerical) <= allowed:
-        ratio = analytic / numerical if numerical else np.inf
-        raise GradientError(f"{found}numerical {numerical:.12g} +- {error:.1g}, ratio {ratio:.6g}")
-    if level < order:
-        count = len(xs)
+    ratio = at.analytic / at.numerical if at.numerical else np.inf
+    text = f"{text}numerical {at.numerical:.12g} +- {at.error:.1g}, ratio {ratio:.6g}"
+    first = operation()
+    if level > 1:
+        raise fail(text, "second derivative", [*explain(at)[2], *first])
+    cause, hint, details = explain(at)
+    if not first and cause in ("term", "zero", "factor", "edge"):
+        cause, hint = "tape", "every operation passes alone, so look for detach() and for arrays taken out of tensors"
+    raise fail(text, cause, [*details, *first], hint)
 
-        def derivative(*args: Tensor) -> tuple:
-            return tuple(vjp(f, *args[:count])[1](args[count:]))
 
-        _check(derivative, [*xs, *[np.asarray(g) for g in gs]], order, level + 1, rng, scale)
+def _outputs_alone(at: Outcome) -> None:
+    """Every result used alone must give the gradient of that result alone."""
+    if len(at.gs) < 2:
+        return
+    y = flat(at.ys)
+    for n in list(range(len(at.gs)))[:: max(1, len(at.gs) // MOST)][:MOST]:
+        gs = [g if i == n else None for i, g in enumerate(at.gs)]
+        terms = flat([a * v for a, v in zip(at.pull(gs), at.vs)])
+        analytic, numerical, error, allowed = compared(at.line, weights(gs, at.ys), y, at.dtype, 1, terms)
+        if error <= allowed and not abs(analytic - numerical) <= allowed:
+            raise fail(
+                f"order 1 at inputs {shapes(at.xs)}, using output {n} alone: reverse mode {analytic:.12g}, numerical "
+                f"{numerical:.12g} +- {error:.1g}",
+                "unused output",
+                hint="with every output used the gradient is right",
+            )
+
+
+def close(got: Any, expected: Any, around: float) -> bool:
+    return got.shape == expected.shape and bool(
+        np.all(abs(got - expected) <= 1e-9 * max(abs(expected).max(initial=0), around * 1e-4) + 1e-12)
+    )
+
+
+def _inputs_alone(f: Callable, at: Outcome, rng: np.random.Generator) -> None:
+    """``backward`` into some of the inputs, once from strided memory, must give what ``vjp`` gave for all of them."""
+    count = len(at.xs)
+    chosen = [set(range(count))] + [{int(i)} for i in rng.permutation(count)[: MOST - 1] if count > 1]
+    around = max([abs(a).max(initial=0) for a in [*at.grads, *at.ys]], default=0.0)
+    text = f"order 1 at inputs {shapes(at.xs)}"
+
+    def same(some: set, ys: Arrays, grads: Any) -> bool:
+        values = all(close(a, b, around) for a, b in zip(ys, at.ys))
+        return values and (grads is None or all(close(grads[i], at.grads[i], around) for i in some))
+
+    for n, some in enumerate(chosen):
+        lay_out = np.array if n else strided
+        arrays, gs = [lay_out(x) for x in at.xs], [lay_out(g) for g in at.gs]
+        ys, grads = _backward(f, arrays, gs, some)
+        if not all(np.array_equal(x, b) for x, b in zip([*arrays, *gs], [*at.xs, *at.gs])):
+            raise fail(f"{text}: f or its gradient changed an input or a cotangent", "mutation")
+        if not same(some, ys, grads):
+            again = at.case.vjp(at.xs)
+            if not same(set(range(count)), again[0], again[1](at.gs)):
+                do = "draw random numbers outside of f and pass them in"
+                raise fail(f"{text}: two calls on the same inputs gave different answers", "random", hint=do)
+            if n == 0 and same(some, *_backward(f, [np.array(x) for x in at.xs], [np.array(g) for g in at.gs], some)):
+                raise fail(f"{text}: strided inputs and cotangents of the same values gave something else", "strided")
+            who = ", ".join(map(str, sorted(some)))
+            raise fail(f"{text}: gradients differ when only input {who} needs one, by backward()", "input alone")
+        if owner := shared([grads[i] for i in some] if grads else [], arrays, gs):
+            raise fail(f"{text}: {owner}", "aliasing")
+
+
+def _backward(f: Callable, arrays: Arrays, gs: Arrays, chosen: set) -> tuple[Arrays, Any]:
+    """Results, and gradients by ``Tensor.backward``; None where f reaches parameters of its own, whose ``grad`` must
+    not change."""
+    tensors = [Tensor(x, i in chosen) for i, x in enumerate(arrays)]
+    outputs = f(*tensors)
+    used = [(y, Tensor(g)) for y, g in zip(outputs, gs) if y.requires_grad]
+    ys = [y.numpy() for y in outputs]
+    own = {id(x) for x in tensors}
+    if any(isinstance(k, Tensor) and id(k) not in own for k in toposort([key(y) for y, _ in used])):
+        return ys, None
+    for n, (y, g) in enumerate(used):
+        y.backward(g, retain_graph=n < len(used) - 1)
+    return ys, [np.zeros(x.shape) if x.grad is None else x.grad.numpy() for x in tensors]
+
+
+def _forward_over_reverse(first: Outcome, at: Outcome, level: int) -> None:
+    """What differentiating the gradient gives must fit itself, without any finite difference.
+
+    The derivative of g -> g J along u is J u, and <g, J u> = <g J, u>. That of x -> g J is a Hessian H, and
+    <u H, v> = <v H, u>.
+    """
+    us = at.gs
+    pulled = at.pull(at.gs)
+    gradients = at.ys  # of the order below, at the same point
+    left = flat([a * b for a, b in zip(at.xs[len(us) :], pulled[len(us) :])])
+    right = flat([a * b for a, b in zip(gradients, us)])
+    text = f"order {level} at inputs {shapes(first.xs)}"
+    if abs(left.sum() - right.sum()) > 1e-9 * (abs(left).sum() + abs(right).sum()) + 1e-12:
+        raise fail(
+            f"{text}: <g, J u> by forward over reverse is {left.sum():.12g}, <g J, u> is {right.sum():.12g}",
+            "second derivative",
+        )
+    vs = draw(np.random.default_rng(level), us)
+    one = flat([a * v for a, v in zip(pulled, vs)])
+    two = flat([a * u for a, u in zip(at.pull(vs), us)])
+    if abs(one.sum() - two.sum()) > 1e-9 * (abs(one).sum() + abs(two).sum()) + 1e-12:
+        raise fail(
+            f"{text}: the second derivative is not symmetric: <u H, v> = {one.sum():.12g}, <v H, u> = {two.sum():.12g}",
+            "second derivative",
+        )
+
+
+__all__ = ["GradientError", "check_grad"]
