@@ -104,13 +104,20 @@ def settings() -> str:
     )
 
 
+def testing() -> Iterator[tuple[str, str]]:
+    """Checks, suites, and the strategies that draw what they are tried on."""
+    checks = [getattr(mg.testing, name) for name in mg.testing.__all__]
+    yield from calls("mg.testing.", [*checks, mg.testing.op_test, mg.testing.pair_test])
+    strategies = [getattr(mg.testing.strategies, name) for name in mg.testing.strategies.__all__]
+    yield from calls("mg.testing.strategies.", [s for s in strategies if inspect.isfunction(s) or inspect.isclass(s)])
+
+
 def page() -> str:
     tape = [mg.tensor, mg.no_grad, mg.enable_grad, mg.detect_anomaly]
     methods = [getattr(mg.Tensor, name) for name in ("backward", "detach", "numpy", "item")]
     transforms = [mg.grad, mg.value_and_grad, mg.vjp, mg.jvp, mg.jacobian, mg.hessian, mg.hvp, mg.checkpoint]
     layers = [getattr(mg.nn, name) for name in mg.nn.__all__ if name[0].isupper()]
     optim = [getattr(mg.optim, name) for name in mg.optim.__all__]
-    testing = [getattr(mg.testing, name) for name in mg.testing.__all__]
     own = [e for e in vars(errors).values() if inspect.isclass(e)]
     return (
         "".join(
@@ -123,7 +130,7 @@ def page() -> str:
                 section("Layers", *calls("mg.nn.", layers)),
                 section("Checkpoints", *calls("mg.", [mg.save, mg.load]), *calls("mg.nn.", [mg.nn.from_torch])),
                 section("Optimisers, clipping, schedules", *calls("mg.optim.", optim)),
-                section("Testing gradients", *calls("mg.testing.", testing)),
+                section("Testing gradients", *testing()),
                 section("Models", *calls("minigrad.models.", [getattr(models, name) for name in models.__all__])),
                 section("Command line", *commands(cli.main, "minigrad")),
                 OPERATIONS,

@@ -3,12 +3,12 @@
 import numpy as np
 import pytest
 from hypothesis import given
-from strategies import SEEDS
 
 import minigrad as mg
 from minigrad.engine import Operation, apply
 from minigrad.errors import DtypeError, GraphError
 from minigrad.testing import GradientError, check_grad
+from minigrad.testing.strategies import SEEDS
 
 FAULT = 0.0005
 RNG = np.random.default_rng(0)

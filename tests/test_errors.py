@@ -5,12 +5,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from strategies import is_elementwise
 
 import minigrad as mg
 from minigrad.engine import observe
 from minigrad.errors import AnomalyError, DeviceError, DtypeError, GraphError, IndexingError, MinigradError, ShapeError
 from minigrad.ops import REGISTRY
+from minigrad.testing.calls import is_elementwise
 
 F32 = mg.tensor([[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]])  # (2, 3)
 F64 = mg.tensor(np.ones((2, 3)))

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from hypothesis import given
 from numba import njit
-from strategies import SEEDS
 
 from minigrad.errors import DtypeError, GraphError
 from minigrad.testing import GradientError, check_jvp, check_vjp, from_autograd, from_jax, from_torch
+from minigrad.testing.strategies import SEEDS
 
 RNG = np.random.default_rng(0)
 X, Y = RNG.uniform(0.5, 1.5, (3, 4)), RNG.uniform(0.5, 1.5, (3, 4))

@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from strategies import DTYPES, LAYOUTS, SEEDS, lay_out
 
 from minigrad.kernels.cpu import gemm, micro, parallel
+from minigrad.testing.strategies import SEEDS, lay_out, layouts
 
+DTYPES = st.sampled_from([np.float32, np.float64])
 BOTH = pytest.mark.parametrize("dtype", [np.float32, np.float64])
 
 
@@ -44,7 +45,7 @@ def test_products_of_every_size_to_70_equal_numpy(side, dtype):
 SIDE = st.integers(0, 70)
 
 
-@given(m=SIDE, k=SIDE, n=SIDE, dtype=DTYPES, layouts=st.tuples(LAYOUTS, LAYOUTS), seed=SEEDS)
+@given(m=SIDE, k=SIDE, n=SIDE, dtype=DTYPES, layouts=st.tuples(layouts(), layouts()), seed=SEEDS)
 def test_products_of_any_strides_equal_numpy(m, k, n, dtype, layouts, seed):
     a, b = (lay_out(x, layout) for x, layout in zip(operands(seed, dtype, (m, k), (k, n)), layouts))
     assert_product(gemm.matmul(a, b), a, b)
@@ -53,7 +54,7 @@ def test_products_of_any_strides_equal_numpy(m, k, n, dtype, layouts, seed):
 BATCHES = [((3,), (3,)), ((3,), ()), ((), (3,)), ((2, 1), (4,)), ((1,), (1,)), ((0,), ())]
 
 
-@given(data=st.data(), dtype=DTYPES, layouts=st.tuples(LAYOUTS, LAYOUTS), seed=SEEDS)
+@given(data=st.data(), dtype=DTYPES, layouts=st.tuples(layouts(), layouts()), seed=SEEDS)
 def test_products_of_batches_that_broadcast_equal_numpy(data, dtype, layouts, seed):
     m, k, n = (data.draw(st.sampled_from((1, 2, 5, 17, 33))) for _ in range(3))
     left, right = data.draw(

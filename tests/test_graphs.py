@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, rule
-from strategies import SEEDS
 
 import minigrad as mg
 from minigrad.engine import Operation, apply, observe, toposort
 from minigrad.engine.backward import key
 from minigrad.errors import GraphError
+from minigrad.testing.strategies import SEEDS
 
 SHAPES = [(3,), (2, 3), (), (2, 1)]
 OPERATIONS = ("mul",) * 5 + ("add",) * 5 + ("unstack",) * 2 + ("sin", "cos", "leaf", "constant", "detach", "no_grad")

@@ -11,7 +11,6 @@ from dataclasses import replace
 import numba
 import numpy as np
 import pytest
-from strategies import is_elementwise
 
 import minigrad as mg
 from minigrad import scalars
@@ -20,6 +19,7 @@ from minigrad.kernels.cpu import build
 from minigrad.kernels.cpu.memory import keep_memory
 from minigrad.ops import REGISTRY
 from minigrad.ops.fuse import Fused
+from minigrad.testing.calls import is_elementwise
 
 BOTH = pytest.mark.parametrize("dtype", [np.float32, np.float64])
 

@@ -2,11 +2,11 @@
 
 import numpy as np
 import pytest
-from strategies import values
 
 import minigrad as mg
 from minigrad.ops import REGISTRY
 from minigrad.testing import check_grad
+from minigrad.testing.calls import values
 
 RECORDS = sorted(REGISTRY)
 TOLERANCE = {np.float32: 2e-5, np.float64: 1e-12}

@@ -8,13 +8,14 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from strategies import DTYPES, SEEDS
 
 import minigrad as mg
 from minigrad import nn, optim
 from minigrad.kernels import sparse
 from minigrad.testing import check_grad
+from minigrad.testing.strategies import SEEDS
 
+DTYPES = st.sampled_from([np.float32, np.float64])
 V, D = 12, 3
 INDICES = st.lists(st.integers(0, V - 1), max_size=40)  # repeated ones, and none
 MAKE = {

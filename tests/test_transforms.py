@@ -8,10 +8,10 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from hypothesis import given
-from strategies import SEEDS
 
 import minigrad as mg
 from minigrad.errors import DtypeError, GraphError, ShapeError
+from minigrad.testing.strategies import SEEDS
 
 
 def array(*values):

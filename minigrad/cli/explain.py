@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -11,6 +9,7 @@ import click
 import numpy as np
 
 from minigrad import nn
+from minigrad.cli.load import function
 from minigrad.compiler import explain, scan
 from minigrad.engine import Tensor
 from minigrad.errors import UserError, describe
@@ -20,6 +19,7 @@ LAYERS: dict[str, tuple[Any, dict[str, Any]]] = {
     "rnn": (nn.RNN, {}), "gru": (nn.GRU, {}), "gru-after": (nn.GRU, {"reset": "after"}), "lstm": (nn.LSTM, {}),
     "lstm-peepholes": (nn.LSTM, {"peepholes": True}), "lstm-layer-norm": (nn.LSTM, {"layer_norm": True}),
 }  # fmt: skip
+_EXPECTED = f"one of {', '.join(LAYERS)}, or FILE.py:FUNCTION, a cell (params, x_t, state) -> (state, y_t)"
 
 
 def _zeros(*shape: int) -> Tensor:
@@ -38,29 +38,17 @@ def _sizes(option: str, text: str) -> tuple[str, tuple[int, ...]]:
     return name, shape
 
 
-def _cell(where: str) -> Any:
-    """The function ``name`` of FILE.py:name."""
-    path, _, name = where.rpartition(":")
-    if not path.endswith(".py") or not Path(path).is_file():
-        raise UserError(describe("explain", where, f"one of {', '.join(LAYERS)}, or FILE.py:FUNCTION"))
-    spec = importlib.util.spec_from_file_location(Path(path).stem, path)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    try:
-        spec.loader.exec_module(module)
-    except Exception as error:
-        raise UserError(f"[{path}] {type(error).__name__}: {error}") from None
-    found = getattr(module, name, None)
-    if not callable(found):
-        raise UserError(describe(path, f"no function '{name}'", "a cell (params, x_t, state) -> (state, y_t)"))
-    return found
-
-
 def _own(where: str, inputs: int, state: tuple[int, ...], param: tuple[str, ...]) -> str:
     shapes = dict(_sizes("param", text) for text in param)
     params = SimpleNamespace(**{name: _zeros(*shape) for name, shape in shapes.items()})
     states = tuple(_zeros(2, n) for n in state)
-    text = explain(scan, _cell(where), params, _zeros(1, 2, inputs), states if len(states) > 1 else states[0])
+    text = explain(
+        scan,
+        function("explain", where, _EXPECTED),
+        params,
+        _zeros(1, 2, inputs),
+        states if len(states) > 1 else states[0],
+    )
     if "by its definition: it fails" in text:
         raise UserError(describe(where, text.partition("it fails: ")[2], "a cell of these sizes and parameters"))
     return text

@@ -1,56 +1,49 @@
-"""What the property tests draw: shapes, memory layouts, and for every operation the arguments of a call."""
+"""Floor 6: strategies for calls of the registered operations: shapes, arguments and options, but not yet values."""
+
+from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import contextmanager
-from typing import NamedTuple
+from typing import Any
 
 import numpy as np
-from hypothesis import strategies as st
 
+from minigrad.errors import UserError, describe
 from minigrad.ops import REGISTRY
 from minigrad.ops.fuse import Fused
+from minigrad.ops.record import Record
+from minigrad.testing.drawing import SEEDS, SIZES, SMALL, axes_of, axis_of, broadcastable, shapes
+from minigrad.testing.optional import needs_hypothesis
 
-SIZES = (0, 1, 2, 3, 15, 16, 17, 31, 32, 33)  # around the widths of vectors
-SMALL = (0, 1, 2, 3)
-DTYPES = st.sampled_from([np.float32, np.float64])
-LAYOUTS = st.sampled_from(["plain", "transposed", "permuted", "stepped", "reversed", "broadcast", "read-only"])
-SEEDS = st.integers(0, 2**32 - 1)
-
-
-@contextmanager
-def unfused():
-    """Gradient rules run as they are written."""
-    Fused.on = False
-    try:
-        yield
-    finally:
-        Fused.on = True
+with needs_hypothesis("minigrad.testing.strategies"):
+    from hypothesis import strategies as st
 
 
-def lay_out(x, layout):
-    """x in memory of its own, laid out in some way; "broadcast" repeats the first slice with a stride of zero."""
-    x = x.copy()
-    if x.ndim == 0 or layout == "plain":
-        return x
-    if layout == "transposed":
-        return np.asfortranarray(x)
-    if layout == "permuted":
-        return np.moveaxis(np.ascontiguousarray(np.moveaxis(x, 0, -1)), -1, 0)
-    if layout == "stepped":
-        wide = np.full([2 * n + 1 for n in x.shape], np.nan, x.dtype)
-        view = wide[tuple(slice(1, None, 2) for _ in x.shape)]
-        view[...] = x
-        return view
-    if layout == "reversed":
-        return np.flip(np.flip(x).copy())
-    if layout == "broadcast":
-        return np.broadcast_to(x[:1], x.shape) if x.size else x
-    assert layout == "read-only"
-    x.flags.writeable = False
-    return x
+class _Named:
+    """Stands for an array when a call is printed."""
+
+    def __init__(self, text: str):
+        self.text = text
+
+    def __repr__(self) -> str:
+        return self.text
 
 
-def values(rng, record, i, shape):
+class Call:
+    """One call of an operation: the shapes of its arrays, ``place(arrays)`` = the positional arguments, options."""
+
+    def __init__(self, shapes: list[tuple[int, ...]], place: Callable[[list], Any], attrs: dict[str, Any]):
+        self.shapes, self.place, self.attrs = shapes, place, attrs
+
+    def run(self, f: Callable, arrays: list) -> Any:
+        """f with the arrays in their places."""
+        return f(*self.place(list(arrays)), **self.attrs)
+
+    def __repr__(self) -> str:
+        args = [repr(a) for a in self.place([_Named(f"x{i}{shape}") for i, shape in enumerate(self.shapes)])]
+        return f"f({', '.join(args + [f'{name}={value!r}' for name, value in self.attrs.items()])})"
+
+
+def values(rng: np.random.Generator, record: Record, i: int, shape: tuple[int, ...]) -> np.ndarray:
     """A random array in the domain of argument i. Of an operation with kinks: distinct values, different ones for
     each argument, so none is at a kink."""
     low, high = record.domain[min(i, len(record.domain) - 1)]
@@ -61,61 +54,12 @@ def values(rng, record, i, shape):
     return grid.reshape(shape)
 
 
-# ------------------------------------------------------------------------------------------------ shapes
-
-
-@st.composite
-def shapes(draw, sizes=SIZES, least=0, most=5):
-    """``least`` to ``most`` axes, one of them of any size, the others short."""
-    n = draw(st.integers(least, most))
-    shape = [draw(st.sampled_from((1, 2, 3))) for _ in range(n)]
-    if n:
-        shape[draw(st.integers(0, n - 1))] = draw(st.sampled_from(sizes))
-    return tuple(shape)
-
-
-@st.composite
-def broadcasting(draw, count, sizes=SIZES, most=5):
-    """``count`` shapes that broadcast together, and what they give."""
-    full = draw(shapes(sizes, 0, most))
-    found = []
-    for _ in range(count):
-        shape = [1 if draw(st.sampled_from((True, False, False))) else n for n in full]
-        found.append(tuple(shape[draw(st.sampled_from((0, 0, *range(len(full) + 1)))) :]))
-    return found, np.broadcast_shapes(*found)
-
-
-def axis_of(shape):
-    return st.integers(-len(shape), len(shape) - 1)
-
-
-@st.composite
-def axes_of(draw, shape):
-    """None, an axis, or several of them; negative ones too."""
-    if not shape or draw(st.booleans()):
-        return None
-    some = draw(st.lists(st.integers(0, len(shape) - 1), unique=True))
-    some = [a - len(shape) if draw(st.booleans()) else a for a in some]
-    return some[0] if len(some) == 1 else tuple(some)
-
-
-# ------------------------------------------------------------------------------------------------ calls
-
-
-class Call(NamedTuple):
-    """One call: shapes of the arrays, ``place(arrays)`` = the positional arguments, keyword arguments."""
-
-    shapes: list
-    place: Callable
-    attrs: dict
-
-
-def _call(shape, *rest, **attrs):
+def _call(shape: tuple[int, ...], *rest: Any, **attrs: Any) -> Call:
     return Call([shape], lambda xs: (xs[0], *rest), attrs)
 
 
 @st.composite
-def _reduction(draw, sizes, empty=False, most=5):
+def _reduction(draw: Any, sizes: Any, empty: bool = False, most: int = 5) -> Call:
     shape = draw(shapes(sizes, 0, most))
     axis = draw(axes_of(shape))
     axes = range(len(shape)) if axis is None else np.atleast_1d(np.array(axis, int))
@@ -125,15 +69,15 @@ def _reduction(draw, sizes, empty=False, most=5):
 
 
 @st.composite
-def _variance(draw, sizes):
+def _variance(draw: Any, sizes: Any) -> Call:
     call = draw(_reduction(sizes))
     axis, shape = call.attrs["axis"], call.shapes[0]
     n = np.prod([shape[a] for a in (range(len(shape)) if axis is None else np.atleast_1d(np.array(axis, int)))])
-    return call._replace(attrs=call.attrs | {"ddof": draw(st.integers(0, int(n > 1)))})
+    return Call(call.shapes, call.place, call.attrs | {"ddof": draw(st.integers(0, int(n > 1)))})
 
 
 @st.composite
-def _along(draw, sizes, empty=False):
+def _along(draw: Any, sizes: Any, empty: bool = False) -> Call:
     shape = draw(shapes(sizes, 1))
     axis = draw(axis_of(shape))
     if not empty and shape[axis] == 0:
@@ -142,7 +86,7 @@ def _along(draw, sizes, empty=False):
 
 
 @st.composite
-def _reshape(draw, sizes):
+def _reshape(draw: Any, sizes: Any) -> Call:
     shape = draw(shapes(sizes))
     size = int(np.prod(shape))
     new = draw(st.sampled_from([(size,), shape[::-1], (1, size, 1), (*shape, 1)] + ([(-1,), (-1, 1)] if size else [])))
@@ -150,25 +94,25 @@ def _reshape(draw, sizes):
 
 
 @st.composite
-def _axis_pair(draw, sizes):
+def _axis_pair(draw: Any, sizes: Any) -> Call:
     shape = draw(shapes(sizes, 1))
     return _call(shape, draw(axis_of(shape)), draw(axis_of(shape)))
 
 
 @st.composite
-def _transpose(draw, sizes):
+def _transpose(draw: Any, sizes: Any) -> Call:
     shape = draw(shapes(sizes))
     return _call(shape, draw(st.none() | st.permutations(range(len(shape))).map(tuple)))
 
 
 @st.composite
-def _broadcast(draw, sizes):
-    (shape, _), full = draw(broadcasting(2, sizes))
+def _broadcast(draw: Any, sizes: Any) -> Call:
+    (shape, _), full = draw(broadcastable(2, sizes))
     return _call(shape, full)
 
 
 @st.composite
-def _squeeze(draw, sizes):
+def _squeeze(draw: Any, sizes: Any) -> Call:
     shape = draw(shapes(sizes))
     ones = [i for i, n in enumerate(shape) if n == 1]
     choices = [None, *ones, tuple(ones)]
@@ -176,19 +120,19 @@ def _squeeze(draw, sizes):
 
 
 @st.composite
-def _expand(draw, sizes):
+def _expand(draw: Any, sizes: Any) -> Call:
     shape = draw(shapes(sizes, 0, 4))
     return _call(shape, draw(st.integers(-len(shape) - 1, len(shape))))
 
 
 @st.composite
-def _flip(draw, sizes):
+def _flip(draw: Any, sizes: Any) -> Call:
     shape = draw(shapes(sizes))
     return _call(shape, draw(axes_of(shape)))
 
 
 @st.composite
-def _join(draw, sizes, new_axis):
+def _join(draw: Any, sizes: Any, new_axis: bool) -> Call:
     shape = draw(shapes(sizes, 0 if new_axis else 1, 4))
     axis = draw(st.integers(-len(shape) - new_axis, len(shape) - 1 + new_axis))
     parts = []
@@ -201,7 +145,7 @@ def _join(draw, sizes, new_axis):
 
 
 @st.composite
-def _split(draw, sizes):
+def _split(draw: Any, sizes: Any) -> Call:
     shape = draw(shapes(sizes, 1))
     axis = draw(axis_of(shape))
     n = shape[axis]
@@ -211,22 +155,22 @@ def _split(draw, sizes):
 
 
 @st.composite
-def _pad(draw, sizes):
+def _pad(draw: Any, sizes: Any) -> Call:
     shape = draw(shapes(sizes, 1, 3))
     width = st.integers(0, 2)
     return _call(shape, tuple((draw(width), draw(width)) for _ in shape), value=draw(st.sampled_from((0.0, 1.5))))
 
 
 @st.composite
-def _tile(draw, sizes):
+def _tile(draw: Any, sizes: Any) -> Call:
     shape = draw(shapes(sizes, 0, 3))
     return _call(shape, draw(st.integers(0, 3) | st.lists(st.integers(0, 2), max_size=4).map(tuple)))
 
 
 @st.composite
-def _matmul(draw, sizes):
+def _matmul(draw: Any, sizes: Any) -> Call:
     m, k, n = (draw(st.sampled_from(sizes)) for _ in range(3))
-    (left, right), _ = draw(broadcasting(2, SMALL, 2))
+    (left, right), _ = draw(broadcastable(2, SMALL, 2))
     a, b = draw(st.sampled_from([((k,), (k,)), ((m, k), (k,)), ((k,), (k, n)), ((m, k), (k, n)),
                                  ((*left, m, k), (*right, k, n)), ((*left, m, k), (k, n)), ((k,), (*right, k, n)),
                                  ((*left, m, k), (k,))]))  # fmt: skip
@@ -234,13 +178,13 @@ def _matmul(draw, sizes):
 
 
 @st.composite
-def _linear(draw, sizes):
+def _linear(draw: Any, sizes: Any) -> Call:
     batch, i, o = draw(shapes(SMALL, 1, 2)), draw(st.sampled_from(sizes)), draw(st.sampled_from(sizes))
     return Call([(*batch, i), (o, i), (o,)], tuple, {})
 
 
 @st.composite
-def _einsum(draw, sizes):
+def _einsum(draw: Any, sizes: Any) -> Call:
     size = {c: draw(st.sampled_from((1, 2, 3))) for c in "abcd"}
     size["a"] = draw(st.sampled_from(sizes))
     letters = st.lists(st.sampled_from("abcd"), unique=True, max_size=3).map("".join)
@@ -252,7 +196,7 @@ def _einsum(draw, sizes):
 
 
 @st.composite
-def _getitem(draw, sizes):
+def _getitem(draw: Any, sizes: Any) -> Call:
     shape = draw(shapes(sizes, 1, 4))
     n = shape[0]
     step = st.sampled_from((None, 1, 2, -1, -2))
@@ -272,7 +216,7 @@ def _getitem(draw, sizes):
 
 
 @st.composite
-def _rows(draw, sizes, with_values=False):
+def _rows(draw: Any, sizes: Any, with_values: bool = False) -> Call:
     n, width = draw(st.sampled_from([s for s in sizes if s])), draw(shapes(sizes, 0, 2))
     where = draw(shapes(SMALL, 0, 2))
     positions = np.random.default_rng(draw(SEEDS)).integers(0, n, where)
@@ -282,13 +226,13 @@ def _rows(draw, sizes, with_values=False):
 
 
 @st.composite
-def _pick(draw, sizes):
+def _pick(draw: Any, sizes: Any) -> Call:
     rows, n = draw(shapes(SMALL, 0, 3)), draw(st.sampled_from([s for s in sizes if s]))
     return _call((*rows, n), np.random.default_rng(draw(SEEDS)).integers(0, n, rows))
 
 
 @st.composite
-def _targets(draw, sizes):
+def _targets(draw: Any, sizes: Any) -> Any:
     """Shape of the targets, number of classes, targets of which some are ignored, and options."""
     rows, n = draw(shapes(SMALL, 0, 2)), draw(st.sampled_from([s for s in sizes if s]))
     rng = np.random.default_rng(draw(SEEDS))
@@ -298,13 +242,13 @@ def _targets(draw, sizes):
 
 
 @st.composite
-def _cross_entropy(draw, sizes):
+def _cross_entropy(draw: Any, sizes: Any) -> Call:
     rows, n, targets, options = draw(_targets(sizes))
     return _call((*rows, n), targets, **options)
 
 
 @st.composite
-def _linear_cross_entropy(draw, sizes):
+def _linear_cross_entropy(draw: Any, sizes: Any) -> Call:
     rows, n, targets, options = draw(_targets(sizes))
     h = draw(st.sampled_from(sizes))
     bias = [(n,)] if draw(st.booleans()) else []
@@ -312,28 +256,28 @@ def _linear_cross_entropy(draw, sizes):
 
 
 @st.composite
-def _pair(draw, sizes):
+def _pair(draw: Any, sizes: Any) -> Call:
     shape = draw(shapes(tuple(s for s in sizes if s)))
     return Call([shape, shape], tuple, {})
 
 
 @st.composite
-def _clip(draw, sizes):
+def _clip(draw: Any, sizes: Any) -> Call:
     if draw(st.booleans()):
         return _call(draw(shapes(sizes)), -0.75, 1.3)
-    found, _ = draw(broadcasting(3, sizes, 3))
+    found, _ = draw(broadcastable(3, sizes, 3))
     return Call(found, tuple, {})
 
 
 @st.composite
-def _dropout(draw, sizes):
-    (_, mask), full = draw(broadcasting(2, sizes))
+def _dropout(draw: Any, sizes: Any) -> Call:
+    (_, mask), full = draw(broadcastable(2, sizes))
     keep = (np.random.default_rng(draw(SEEDS)).random(mask) < 0.5).astype(np.float64)
     p = draw(st.sampled_from((0.0, 0.25)))
     return Call([full], lambda xs: (xs[0], keep.astype(np.asarray(xs[0]).dtype), p), {})
 
 
-OTHERS = {
+OTHERS: dict[str, Callable] = {
     "sum": lambda s: _reduction(s, empty=True), "prod": lambda s: _reduction(s, empty=True, most=2), "mean": _reduction,
     "max": _reduction, "min": _reduction, "logsumexp": _reduction, "var": _variance,
     "cumsum": lambda s: _along(s, empty=True), "softmax": _along, "log_softmax": _along,
@@ -348,20 +292,29 @@ OTHERS = {
 }  # fmt: skip
 
 
-def is_elementwise(name):
+def is_elementwise(name: str) -> bool:
     return REGISTRY[name].op in Fused.scalars
 
 
 @st.composite
-def _elementwise(draw, name, sizes):
+def _elementwise(draw: Any, name: str, sizes: Any) -> Call:
     if name == "where":
-        (c, *found), _ = draw(broadcasting(3, sizes))
+        (c, *found), _ = draw(broadcastable(3, sizes))
         condition = np.random.default_rng(draw(SEEDS)).random(c) < 0.5
         return Call(found, lambda xs: (condition, *xs), {})
-    found, _ = draw(broadcasting(len(REGISTRY[name].domain), sizes))
+    found, _ = draw(broadcastable(len(REGISTRY[name].domain), sizes))
     return Call(found, tuple, {})
 
 
-def calls(name, sizes=SIZES):
-    """Calls of the operation ``name``: elementwise ones by their record, the others by the table above."""
+def calls(name: str, sizes: Any = SIZES) -> st.SearchStrategy[Call]:
+    """Calls of the registered operation ``name``, printed as ``f(x0(2, 3), axis=1)``; ``values`` fills its arrays.
+
+    UserError for a name that is not registered.
+
+    >>> from hypothesis import find
+    >>> find(calls("matrix_transpose", (3,)), lambda call: call.shapes == [(3, 3)])
+    f(x0(3, 3))
+    """
+    if name not in REGISTRY or not (is_elementwise(name) or name in OTHERS):
+        raise UserError(describe("calls", repr(name), "a registered operation", "pass a strategy of its inputs"))
     return _elementwise(name, sizes) if is_elementwise(name) else OTHERS[name](sizes)
