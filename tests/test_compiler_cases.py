@@ -48,6 +48,26 @@ def vector_operand(p, x, h):
     return h, h
 
 
+def einsum(p, x, h):
+    h = mg.tanh(mg.einsum("bk,hk->bh", h, p.S) + x)
+    return h, h
+
+
+def softmax_of_weights(p, x, h):
+    h = h @ mg.softmax(p.S, -1) + x
+    return h, h
+
+
+def softmax_over_batch(p, x, h):
+    h = mg.softmax(h, 0) * p.v + x
+    return h, h
+
+
+def times_zero(p, x, h):
+    h = (x @ p.S.T) * 0.0 + h
+    return h, h
+
+
 def mean_over_batch(p, x, h):
     h = h * p.v + x / x.shape[0]
     return h, h
@@ -56,7 +76,8 @@ def mean_over_batch(p, x, h):
 @pytest.mark.parametrize("batch", [1, 3, 30])
 @pytest.mark.parametrize("cell, compiled", [
     (gates_beside_their_sum, True), (residual, True), (independent, True), (sum_and_product, True), (picked, False),
-    (vector_operand, False), (mean_over_batch, False),
+    (vector_operand, False), (mean_over_batch, False), (einsum, False), (softmax_of_weights, False),
+    (softmax_over_batch, False), (times_zero, True),
 ])  # fmt: skip
 def test_cells_that_once_went_wrong(cell, compiled, batch):
     n, call = 4, Call("rnn_tanh", (5, batch, 4, 4))
@@ -67,6 +88,24 @@ def test_cells_that_once_went_wrong(cell, compiled, batch):
     for reverse in (False, True):
         call.options = {"lengths": None, "reverse": reverse}
         assert_same(call)
+
+
+@pytest.mark.parametrize("result", [lambda h: (h, 0.0), lambda h: (0.0, h), lambda h: (h > 0, h)])
+def test_a_result_that_is_no_row_of_floats_is_the_same_error_on_both_paths(result):
+    x, h = mg.tensor(np.ones((2, 3, 4))), mg.tensor(np.zeros((3, 4)))
+    messages = []
+    for compiled in (True, False):
+        with pytest.raises(mg.errors.ShapeError) as error:
+            mg.scan(lambda p, x, h: result(h + x), None, x, h, compiled=compiled)
+        messages.append(str(error.value))
+    assert messages[0] == messages[1]
+
+
+def test_a_parameter_times_zero_has_a_gradient_of_zeros():
+    S = mg.tensor(np.ones((4, 4)), requires_grad=True)
+    x, h = mg.tensor(np.ones((2, 3, 4))), mg.tensor(np.zeros((3, 4)), requires_grad=True)
+    mg.scan(times_zero, SimpleNamespace(S=S), x, h)[0].sum().backward()
+    np.testing.assert_array_equal(S.grad.numpy(), np.zeros((4, 4)))
 
 
 def test_containers_of_a_class_of_their_own():

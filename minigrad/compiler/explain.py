@@ -35,7 +35,7 @@ def explain(function: Callable, cell: Callable, params: Any, xs: Any, state: Any
         raise MinigradError(describe("explain", getattr(function, "__name__", repr(function)), "mg.scan"))
     kernel = kernel_of(Call(cell, params, xs, state))
     if isinstance(kernel, str):
-        return f"'{cell.__name__}' runs step by step by its definition: {kernel}"
+        return f"'{getattr(cell, '__name__', type(cell).__name__)}' runs step by step by its definition: {kernel}"
     graph = kernel.plan.cell
     forward = {f"state{k}": v for k, v in enumerate(graph.states)} | {f"y{j}": v for j, v in enumerate(graph.ys)}
     backward = {f"d_state{k}": v for k, v in enumerate(graph.d_states)}

@@ -123,6 +123,8 @@ def _compile(call: Call) -> CellKernel | str:
         return str(reason)
     except MinigradError as error:  # the definition says it with the sizes of the call
         return f"it fails: {error}"
+    except Exception as error:  # what the reader of traces did not foresee; the definition needs no compiler
+        return f"the compiler does not understand it: {type(error).__name__}: {error}"
     return CellKernel(call.cell.__name__.strip("<>"), Plan(graph), dtype)
 
 

@@ -106,6 +106,9 @@ class Gradients:
         self.params, self.more = params, False
         self.found: Some = [None] * len(params)
         self.sums: dict[int, Array] = {}
+        formed = {w.parameter for w in kernel.plan.gradients}
+        given = enumerate(kernel.plan.cell.d_params)
+        self.zero = [i for i, d in given if d is not None and wanted[i] and i not in formed]
         for w in kernel.plan.gradients:
             p, i = params[w.parameter], w.parameter
             if w.a is None:
@@ -114,6 +117,8 @@ class Gradients:
                 self.found[i] = np.zeros(p.shape, p.dtype) if w.add or rows == 0 else np.empty(p.shape, p.dtype)
 
     def results(self) -> Some:
+        for i in self.zero:
+            self.found[i] = np.zeros(self.params[i].shape, self.params[i].dtype)
         for i, rows in self.sums.items():
             total, shape = rows.sum(0), self.params[i].shape
             self.found[i] = total if total.shape == shape else total.reshape(shape)

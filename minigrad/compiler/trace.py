@@ -109,6 +109,8 @@ def _trace(cell: Callable, params: Any, widths: list[int], states: list[int], xs
                 raise CannotCompile("the cell returns no pair (state, y_t)")
             new, y = result
             outputs = leaves(new) + leaves(y)
+            if not all(isinstance(v, Tensor) and v.dtype == dtype for v in outputs):
+                raise CannotCompile(f"a result that is no tensor of {dtype}")
             if len(leaves(new)) != len(s_leaves) or any(a.shape != b.shape for a, b in zip(leaves(new), s_leaves)):
                 raise CannotCompile("the state changes its structure or shape")
             if any(v.ndim != 2 or v.shape[0] != batch for v in outputs):
@@ -247,6 +249,8 @@ class _Reader:
         row = a.row if isinstance(a, Turned) else a
         if isinstance(row, Value) and any(v.base.kind == "vector" for v in (row, *row.inputs * (row.kind == "concat"))):
             raise CannotCompile("a product of a parameter that is a vector")
+        if inputs[1].ndim != 2:
+            raise CannotCompile("a product of other than two matrices")
         if isinstance(a, Value) and isinstance(b, Weights):
             return self.graph.product(a, Matrix(b.index, b.turned, 0, *inputs[1].shape))
         if isinstance(a, Turned) and isinstance(b, Value):
@@ -343,6 +347,8 @@ class _Reader:
 
     def _softmax_parts(self, v: Value) -> tuple[Value, Value, Value]:
         """x - max, e^(x - max), and its sum."""
+        if not isinstance(v, Value):
+            raise CannotCompile("a softmax of a weight matrix, or over the batch")
         shifted = self.graph.elementwise(scalars.sub, v, self.graph.row_max(v))
         e = self.graph.elementwise(scalars.exp, shifted)
         return shifted, e, self.graph.row_sum(e)
