@@ -38,17 +38,15 @@ def _sizes(option: str, text: str) -> tuple[str, tuple[int, ...]]:
     return name, shape
 
 
+def _explained(cell: Any, params: Any, inputs: int, widths: tuple[int, ...]) -> str:
+    states = tuple(_zeros(2, n) for n in widths)
+    return explain(scan, cell, params, _zeros(1, 2, inputs), states if len(states) > 1 else states[0])
+
+
 def _own(where: str, inputs: int, state: tuple[int, ...], param: tuple[str, ...]) -> str:
     shapes = dict(_sizes("param", text) for text in param)
     params = SimpleNamespace(**{name: _zeros(*shape) for name, shape in shapes.items()})
-    states = tuple(_zeros(2, n) for n in state)
-    text = explain(
-        scan,
-        function("explain", where, _EXPECTED),
-        params,
-        _zeros(1, 2, inputs),
-        states if len(states) > 1 else states[0],
-    )
+    text = _explained(function("explain", where, _EXPECTED), params, inputs, state)
     if "by its definition: it fails" in text:
         raise UserError(describe(where, text.partition("it fails: ")[2], "a cell of these sizes and parameters"))
     return text
@@ -57,9 +55,7 @@ def _own(where: str, inputs: int, state: tuple[int, ...], param: tuple[str, ...]
 def _layer(name: str, inputs: int, hidden: int) -> str:
     make, options = LAYERS[name]
     layer = make(inputs, hidden, generator=0, **options)
-    states = tuple(_zeros(2, n) for n in layer.widths())
-    return explain(scan, layer.cell(), layer.cell_parameters("l0"), _zeros(1, 2, inputs),
-                   states if len(states) > 1 else states[0])  # fmt: skip
+    return _explained(layer.cell(), layer.cell_parameters("l0"), inputs, layer.widths())
 
 
 @click.command("explain")

@@ -8,7 +8,7 @@ all steps without a barrier. Their one argument is a table of numbers: addresses
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -257,11 +257,6 @@ class _Text:
 
 class CellKernel:
     """The two compiled passes of a plan, for one dtype."""
-
-    forward: Loop
-    backward: Loop
-    source: str
-    module: Any = field(repr=False)
 
     def __init__(self, name: str, plan: Plan, dtype: np.dtype):
         self.plan, self.dtype = plan, dtype

@@ -12,13 +12,21 @@ from minigrad.engine.backward import key
 from minigrad.engine.tree import leaves
 from minigrad.errors import GraphError, describe
 from minigrad.testing.cause import explain
-from minigrad.testing.compare import Arrays, Case, Outcome, compared, direction, draw, examine, inputs_of, weights
+from minigrad.testing.compare import (
+    MOST,
+    Arrays,
+    Case,
+    Outcome,
+    direction,
+    draw,
+    examine,
+    inputs_of,
+    wrong_alone,
+)
 from minigrad.testing.layout import shared, strided
 from minigrad.testing.numeric import flat
 from minigrad.testing.report import GradientError, Verdict, fail, shapes
 from minigrad.testing.trace import derivative, first_wrong_operation, of_tensors
-
-MOST = 3  # so many subsets of inputs, and of outputs, are tried
 
 
 def check_grad(f: Callable, *inputs: Any, order: int = 2, seed: int = 0, scale: float = 0.05) -> Verdict:
@@ -117,20 +125,14 @@ def judge(at: Outcome, level: int, operation: Callable[[], list[str]]) -> None:
 
 def _outputs_alone(at: Outcome) -> None:
     """Every result used alone must give the gradient of that result alone."""
-    if len(at.gs) < 2:
-        return
-    y = flat(at.ys)
-    for n in list(range(len(at.gs)))[:: max(1, len(at.gs) // MOST)][:MOST]:
-        gs = [g if i == n else None for i, g in enumerate(at.gs)]
-        terms = flat([a * v for a, v in zip(at.pull(gs), at.vs)])
-        analytic, numerical, error, allowed = compared(at.line, weights(gs, at.ys), y, at.dtype, 1, terms)
-        if error <= allowed and not abs(analytic - numerical) <= allowed:
-            raise fail(
-                f"order 1 at inputs {shapes(at.xs)}, using output {n} alone: reverse mode {analytic:.12g}, numerical "
-                f"{numerical:.12g} +- {error:.1g}",
-                "unused output",
-                hint="with every output used the gradient is right",
-            )
+    if found := wrong_alone(at):
+        n, analytic, numerical, error = found
+        raise fail(
+            f"order 1 at inputs {shapes(at.xs)}, using output {n} alone: reverse mode {analytic:.12g}, numerical "
+            f"{numerical:.12g} +- {error:.1g}",
+            "unused output",
+            hint="with every output used the gradient is right",
+        )
 
 
 def close(got: Any, expected: Any, around: float) -> bool:

@@ -17,6 +17,7 @@ from minigrad.errors import DtypeError, describe
 from minigrad.testing.numeric import HALVINGS, TOLERANCE, ZERO, Line, flat, kinks, on_line, sides, slope
 
 Arrays = list[np.ndarray]
+MOST = 3  # so many subsets of inputs, and of outputs, are tried
 
 
 class Case(NamedTuple):
@@ -116,6 +117,20 @@ def compared(
         rounding /= 20  # so many roundings of one sign do not meet
     allowed = TOLERANCE[dtype][min(level, 2)] * max(size, abs(numerical)) + rounding + ZERO
     return float(terms.sum()), numerical, error, allowed
+
+
+def wrong_alone(at: Outcome) -> tuple[int, float, float, float] | None:
+    """A result that has a wrong gradient when nothing else is used: its number, gradient, numerical and its error."""
+    if len(at.gs) < 2:
+        return None
+    y = flat(at.ys)
+    for n in list(range(len(at.gs)))[:: max(1, len(at.gs) // MOST)][:MOST]:
+        gs = [g if i == n else None for i, g in enumerate(at.gs)]
+        terms = flat([a * v for a, v in zip(at.pull(gs), at.vs)])
+        analytic, numerical, error, allowed = compared(at.line, weights(gs, at.ys), y, at.dtype, 1, terms)
+        if error <= allowed and not abs(analytic - numerical) <= allowed:
+            return n, analytic, numerical, error
+    return None
 
 
 def draw(rng: np.random.Generator, xs: Sequence[Any]) -> Arrays:

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from tests import cells
-from tests.benchmarks.harness import KEEP, Ratios, Worker, check_equal, installed, measure
+from tests.benchmarks.harness import Ratios, Worker, beside_torch, check_equal, installed, measure
 
 SIZES = [(50, 1, 100, 100), (20, 16, 32, 32), (50, 32, 100, 100), (50, 50, 65, 128), (100, 64, 256, 256)]  # T, B, I, H
 CELLS = ("layer_norm_lstm", "peephole_lstm", "coupled_lstm")
@@ -54,8 +54,7 @@ def main() -> None:
     if not installed("torch"):
         print("torch is not installed")
         return
-    sides = {"minigrad": Worker("minigrad_worker"), "torch": Worker("torch_worker"),
-             "torch keeping memory": Worker("torch_worker", **KEEP)}  # fmt: skip
+    sides = beside_torch()
     wanted = [a for a in sys.argv[1:] if a in CELLS] or CELLS
     compare(sides, {name: name for name in wanted}, SIZES)
 

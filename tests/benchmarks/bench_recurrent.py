@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 
-from tests.benchmarks.harness import KEEP, Ratios, Worker, installed, measure
+from tests.benchmarks.harness import Ratios, beside_torch, installed, measure
 
 CASES = [(50, 1, 100, 100, 1), (20, 16, 32, 32, 1), (50, 32, 100, 100, 1), (50, 50, 65, 128, 2), (100, 64, 256, 256, 1),
          (35, 20, 200, 200, 2), (35, 20, 650, 650, 2), (25, 64, 1024, 1024, 1)]  # T, B, I, H, layers  # fmt: skip
@@ -26,8 +26,7 @@ def main() -> None:
     if not installed("torch"):
         print("torch is not installed")
         return
-    sides = {"minigrad": Worker("minigrad_worker"), "torch": Worker("torch_worker"),
-             "torch keeping memory": Worker("torch_worker", **KEEP)}  # fmt: skip
+    sides = beside_torch()
     for cell in [a for a in sys.argv[1:] if a in CELLS] or CELLS:
         for train in (False, True):
             ratios = Ratios()

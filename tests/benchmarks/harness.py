@@ -98,6 +98,23 @@ class Worker:
         self.process.communicate()
 
 
+def beside_torch() -> dict[str, Worker]:
+    """minigrad, torch as it comes, and torch with an allocator that keeps memory."""
+    torch = {"torch": Worker("torch_worker"), "torch keeping memory": Worker("torch_worker", **KEEP)}
+    return {"minigrad": Worker("minigrad_worker"), **torch}
+
+
+def builder(layer: Callable, language_model: Callable, user_cell: Callable) -> Callable[..., Callable[[], dict]]:
+    """What a worker serves: a request with arrays is a cell, any other a layer or the language model."""
+
+    def build(cell: str, **request: Any) -> Callable[[], dict]:
+        if "values" in request:
+            return user_cell(cell, **request)
+        return language_model(**request) if cell == "language model" else layer(cell, **request)
+
+    return build
+
+
 def serve(build: Callable[..., Callable[[], dict]]) -> None:
     """Answer a ``Worker``, one JSON object a line. ``build(**request)`` makes a step, which returns named arrays.
 

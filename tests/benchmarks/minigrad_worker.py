@@ -11,7 +11,7 @@ import numpy as np
 
 import minigrad as mg
 from tests import cells
-from tests.benchmarks.harness import serve
+from tests.benchmarks.harness import builder, serve
 
 
 def layer(cell: str, sizes: list[int], train: bool, **options: Any) -> Callable[[], dict]:
@@ -80,11 +80,5 @@ def user_cell(cell: str, values: str, train: bool) -> Callable[[], dict]:
     return step
 
 
-def build(cell: str, **request: Any) -> Callable[[], dict]:
-    if "values" in request:
-        return user_cell(cell, **request)
-    return language_model(**request) if cell == "language model" else layer(cell, **request)
-
-
 if __name__ == "__main__":
-    serve(build)
+    serve(builder(layer, language_model, user_cell))

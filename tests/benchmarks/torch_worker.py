@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from tests.benchmarks.harness import serve
+from tests.benchmarks.harness import builder, serve
 
 
 def layer(cell: str, sizes: list[int], train: bool) -> Callable[[], dict]:
@@ -107,12 +107,6 @@ def user_cell(cell: str, values: str, train: bool) -> Callable[[], dict]:
     return step
 
 
-def build(cell: str, **request: Any) -> Callable[[], dict]:
-    if "values" in request:
-        return user_cell(cell, **request)
-    return language_model(**request) if cell == "language model" else layer(cell, **request)
-
-
 if __name__ == "__main__":
     torch.set_num_threads(2)
-    serve(build)
+    serve(builder(layer, language_model, user_cell))
