@@ -1,4 +1,4 @@
-"""Floor 6: arrays for tests: values in a domain, laid out in memory in some way. Needs NumPy only.
+"""Floor 6: arrays for tests: values in a domain. Needs NumPy only.
 
 An array of a counterexample prints as the call of ``array`` that makes it, so it can be pasted into a test.
 """
@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from minigrad.errors import UserError, describe
+from minigrad.testing.layout import lay_out
 
-LAYOUTS = ("plain", "transposed", "permuted", "stepped", "reversed", "broadcast", "read-only")
 DOMAINS: dict[str, tuple[float, float]] = {
     "real": (-3.0, 3.0), "positive": (0.3, 3.0), "negative": (-3.0, -0.3), "unit": (0.05, 0.95),
     "apart": (-3.0, 3.0), "near-singular": (-3.0, 3.0), "extreme": (-4.0, 4.0),
@@ -19,39 +19,6 @@ DOMAINS: dict[str, tuple[float, float]] = {
 PATTERNS = ("even", "equal")
 
 Domain = str | tuple[float, float]
-
-
-def lay_out(x: np.ndarray, layout: str) -> np.ndarray:
-    """A copy of x laid out in memory in one of the ways LAYOUTS.
-
-    "transposed" is Fortran order, "permuted" has its first axis innermost, "stepped" lies in a wider array filled with
-    NaN, "reversed" has negative strides, "read-only" cannot be written to. "broadcast" repeats the first slice along
-    axis 0 with a stride of zero, so its values differ from those of x.
-
-    >>> lay_out(np.ones((2, 3)), "reversed").strides
-    (-24, -8)
-    """
-    x = x.copy()
-    if layout not in LAYOUTS:
-        raise UserError(describe("lay_out", repr(layout), f"one of {', '.join(LAYOUTS)}"))
-    if x.ndim == 0 or layout == "plain":
-        return x
-    if layout == "transposed":
-        return np.asfortranarray(x)
-    if layout == "permuted":
-        return np.moveaxis(np.ascontiguousarray(np.moveaxis(x, 0, -1)), -1, 0)
-    if layout == "stepped":
-        filler = np.nan if x.dtype.kind == "f" else 0
-        wide = np.full([2 * n + 1 for n in x.shape], filler, x.dtype)
-        view = wide[tuple(slice(1, None, 2) for _ in x.shape)]
-        view[...] = x
-        return view
-    if layout == "reversed":
-        return np.flip(np.flip(x).copy())
-    if layout == "broadcast":
-        return np.broadcast_to(x[:1], x.shape) if x.size else x
-    x.flags.writeable = False
-    return x
 
 
 def interval(domain: Domain) -> tuple[float, float]:

@@ -13,7 +13,6 @@ from minigrad.engine.tree import leaves
 from minigrad.errors import GraphError, describe
 from minigrad.testing.cause import explain
 from minigrad.testing.compare import (
-    MOST,
     Arrays,
     Case,
     Outcome,
@@ -21,11 +20,14 @@ from minigrad.testing.compare import (
     draw,
     examine,
     inputs_of,
+    numbered,
+    subsets,
     wrong_alone,
 )
-from minigrad.testing.layout import shared, strided
+from minigrad.testing.layout import lay_out, shared
 from minigrad.testing.numeric import flat
 from minigrad.testing.report import GradientError, Verdict, fail, shapes
+from minigrad.testing.tally import Tally
 from minigrad.testing.trace import derivative, first_wrong_operation, of_tensors
 
 
@@ -47,6 +49,7 @@ def check_grad(f: Callable, *inputs: Any, order: int = 2, seed: int = 0, scale: 
     right: orders 1 to 2, ... errors above ... would be seen
     """
     xs = inputs_of("check_grad", inputs)
+    Tally.checks += 1
     rng = np.random.default_rng(seed)
 
     def results(*ts: Tensor) -> tuple:
@@ -126,10 +129,10 @@ def judge(at: Outcome, level: int, operation: Callable[[], list[str]]) -> None:
 def _outputs_alone(at: Outcome) -> None:
     """Every result used alone must give the gradient of that result alone."""
     if found := wrong_alone(at):
-        n, analytic, numerical, error = found
+        some, analytic, numerical, error = found
         raise fail(
-            f"order 1 at inputs {shapes(at.xs)}, using output {n} alone: reverse mode {analytic:.12g}, numerical "
-            f"{numerical:.12g} +- {error:.1g}",
+            f"order 1 at inputs {shapes(at.xs)}, using {numbered('output', some)} alone: reverse mode {analytic:.12g}, "
+            f"numerical {numerical:.12g} +- {error:.1g}",
             "unused output",
             hint="with every output used the gradient is right",
         )
@@ -144,7 +147,7 @@ def close(got: Any, expected: Any, around: float) -> bool:
 def _inputs_alone(f: Callable, at: Outcome, rng: np.random.Generator) -> None:
     """``backward`` into some of the inputs, once from strided memory, must give what ``vjp`` gave for all of them."""
     count = len(at.xs)
-    chosen = [set(range(count))] + [{int(i)} for i in rng.permutation(count)[: MOST - 1] if count > 1]
+    chosen = subsets(count, rng)
     around = max([abs(a).max(initial=0) for a in [*at.grads, *at.ys]], default=0.0)
     text = f"order 1 at inputs {shapes(at.xs)}"
 
@@ -153,8 +156,8 @@ def _inputs_alone(f: Callable, at: Outcome, rng: np.random.Generator) -> None:
         return values and (grads is None or all(close(grads[i], at.grads[i], around) for i in some))
 
     for n, some in enumerate(chosen):
-        lay_out = np.array if n else strided
-        arrays, gs = [lay_out(x) for x in at.xs], [lay_out(g) for g in at.gs]
+        layout = "plain" if n else "stepped"
+        arrays, gs = [lay_out(x, layout) for x in at.xs], [lay_out(g, layout) for g in at.gs]
         ys, grads = _backward(f, arrays, gs, some)
         if not all(np.array_equal(x, b) for x, b in zip([*arrays, *gs], [*at.xs, *at.gs])):
             raise fail(f"{text}: f or its gradient changed an input or a cotangent", "mutation")
@@ -165,8 +168,8 @@ def _inputs_alone(f: Callable, at: Outcome, rng: np.random.Generator) -> None:
                 raise fail(f"{text}: two calls on the same inputs gave different answers", "random", hint=do)
             if n == 0 and same(some, *_backward(f, [np.array(x) for x in at.xs], [np.array(g) for g in at.gs], some)):
                 raise fail(f"{text}: strided inputs and cotangents of the same values gave something else", "strided")
-            who = ", ".join(map(str, sorted(some)))
-            raise fail(f"{text}: gradients differ when only input {who} needs one, by backward()", "input alone")
+            who = numbered("input", some)
+            raise fail(f"{text}: gradients differ when only {who} needs one, by backward()", "input alone")
         if owner := shared([grads[i] for i in some] if grads else [], arrays, gs):
             raise fail(f"{text}: {owner}", "aliasing")
 

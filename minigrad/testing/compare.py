@@ -17,7 +17,7 @@ from minigrad.errors import DtypeError, describe
 from minigrad.testing.numeric import HALVINGS, TOLERANCE, ZERO, Line, flat, kinks, on_line, sides, slope
 
 Arrays = list[np.ndarray]
-MOST = 3  # so many subsets of inputs, and of outputs, are tried
+MOST = 15  # so many subsets of inputs, and of outputs, are tried: all of them up to four
 
 
 class Case(NamedTuple):
@@ -119,17 +119,28 @@ def compared(
     return float(terms.sum()), numerical, error, allowed
 
 
-def wrong_alone(at: Outcome) -> tuple[int, float, float, float] | None:
-    """A result that has a wrong gradient when nothing else is used: its number, gradient, numerical and its error."""
-    if len(at.gs) < 2:
-        return None
+def subsets(count: int, rng: np.random.Generator) -> list[set[int]]:
+    """Non-empty sets of the numbers below ``count``: all of them first, then single ones, then others, MOST at most."""
+    every = range(1, 2**count) if 2**count <= MOST + 1 else {1 << int(i) for i in rng.permutation(count)[: MOST // 2]}
+    bits = sorted(every, key=int.bit_count)
+    bits += [int(b) for b in rng.integers(1, 2 ** min(count, 62), MOST - 1 - len(bits))] if count > 4 else []
+    return [set(range(count))] + [{i for i in range(count) if b >> i & 1} for b in bits if b.bit_count() < count]
+
+
+def numbered(what: str, some: set[int]) -> str:
+    """In words: output 1, outputs 0, 2."""
+    return f"{what}{'s' if len(some) > 1 else ''} {', '.join(map(str, sorted(some)))}"
+
+
+def wrong_alone(at: Outcome) -> tuple[set[int], float, float, float] | None:
+    """Results that have a wrong gradient when no other is used: their numbers, gradient, numerical and its error."""
     y = flat(at.ys)
-    for n in list(range(len(at.gs)))[:: max(1, len(at.gs) // MOST)][:MOST]:
-        gs = [g if i == n else None for i, g in enumerate(at.gs)]
+    for some in subsets(len(at.gs), np.random.default_rng(0))[1:]:
+        gs = [g if i in some else None for i, g in enumerate(at.gs)]
         terms = flat([a * v for a, v in zip(at.pull(gs), at.vs)])
         analytic, numerical, error, allowed = compared(at.line, weights(gs, at.ys), y, at.dtype, 1, terms)
         if error <= allowed and not abs(analytic - numerical) <= allowed:
-            return n, analytic, numerical, error
+            return some, analytic, numerical, error
     return None
 
 

@@ -20,12 +20,14 @@ from minigrad.testing.compare import (
     direction,
     examine,
     inputs_of,
+    numbered,
     weights,
     wrong_alone,
 )
-from minigrad.testing.layout import shared, strided
+from minigrad.testing.layout import lay_out, shared
 from minigrad.testing.numeric import complex_step, flat
 from minigrad.testing.report import Verdict, fail, ratio, shapes
+from minigrad.testing.tally import Tally
 
 
 def check_vjp(
@@ -90,13 +92,13 @@ class _Foreign:
     def __init__(self, name: str, forward: Callable, inputs: Sequence[Any], saved: bool):
         self.name, self.forward, self.inputs, self.saved = name, forward, inputs, saved
         self.out: Any = None  # the containers of the result
-        self.lay_out: Callable = np.array
+        self.layout = "plain"
         self.backward: Callable | None = None
         self.last: tuple[Arrays, Arrays, Arrays] | None = None  # gradients, inputs and cotangents of the last call
 
     def call(self, xs: Sequence[Any]) -> tuple[Arrays, Any, Arrays]:
         """Results, what was saved, and the inputs as handed out."""
-        given = [self.lay_out(x) for x in xs]
+        given = [lay_out(np.asarray(x), self.layout) for x in xs]
         with np.errstate(all="ignore"):  # NaN and Inf are looked for
             out = self.forward(*rebuild(self.inputs, given))
         cache = None
@@ -134,8 +136,8 @@ class _Foreign:
             def pull(gs: Sequence[Any]) -> Arrays:
                 ys, cache, given = called.pop() if called else self.call(at)
                 self.unchanged("forward", "input", given, at)
-                sent = [self.lay_out(np.zeros(y.shape) if g is None else g).astype(y.dtype, copy=False)
-                        for g, y in zip(gs, ys)]  # fmt: skip
+                used = [np.zeros(y.shape) if g is None else g for g, y in zip(gs, ys)]
+                sent = [lay_out(np.asarray(g, y.dtype), self.layout) for g, y in zip(used, ys)]
                 before = [g.copy() for g in sent]
                 g = rebuild(self.out, sent)
                 with np.errstate(all="ignore"):
@@ -231,6 +233,7 @@ def wrong_shape(name: str, i: int, got: tuple, expected: tuple, ys: Sequence[Any
 
 def _check(case: Case, xs: Arrays, who: str, alias: bool, seed: int, scale: float) -> Verdict:
     foreign: _Foreign = case.values.__self__  # type: ignore[attr-defined]
+    Tally.checks += 1
     rng = np.random.default_rng(seed)
     vs = direction(rng, xs)
     earlier = [x + scale * v for x, v in zip(xs, vs)]
@@ -308,19 +311,21 @@ def _alone(at: Outcome, foreign: _Foreign, alias: bool) -> None:
     if not all(np.array_equal(a, b) for a, b in zip(kept, first)) and not alias:
         raise fail(f"{name}: a gradient was overwritten by the next call of backward", "aliasing")
     if found := wrong_alone(at):
-        n, analytic, numerical, _ = found
-        text = f"{name}, where output {n} alone is used: backward {analytic:.12g}, numerical {numerical:.12g}"
-        raise fail(text, "unused output", hint="with every output used the gradient is right")
+        some, analytic, numerical, _ = found
+        text = f"{name}, where {numbered('output', some)} alone is used: backward {analytic:.12g}, "
+        raise fail(
+            f"{text}numerical {numerical:.12g}", "unused output", hint="with every output used the gradient is right"
+        )
     if foreign.saved and not _survives(at, foreign):
         text = f"{name}: backward gives something else when forward has run again in between"
         raise fail(text, "stale", hint="what forward saved was overwritten: save a copy")
-    foreign.lay_out = strided
+    foreign.layout = "stepped"
     try:
         ys, grads = at.case.values(at.xs), at.pull(at.gs)
     except (TypeError, ValueError, BufferError):  # refused, which is as good
         return
     finally:
-        foreign.lay_out = np.array
+        foreign.layout = "plain"
     for what, got, expected in (("output", ys, at.ys), ("the gradient of input", grads, at.grads)):
         for i, (a, b) in enumerate(zip(got, expected)):
             if not np.allclose(a, b, rtol=1e-9 if at.dtype == "float64" else 1e-4, atol=1e-12):

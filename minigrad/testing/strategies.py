@@ -27,9 +27,10 @@ with needs_hypothesis("minigrad.testing.strategies"):
     import minigrad.testing.profiles  # noqa: F401  # registers them
 
 from minigrad.engine import Tensor
-from minigrad.testing.arrays import DOMAINS, LAYOUTS, PATTERNS, Domain, array, lay_out
+from minigrad.testing.arrays import DOMAINS, PATTERNS, Domain, array
 from minigrad.testing.calls import Call, calls
 from minigrad.testing.drawing import SEEDS, SIZES, SMALL, broadcastable, shapes
+from minigrad.testing.layout import LAYOUTS, lay_out
 from minigrad.testing.random_cells import Cell, cells
 from minigrad.testing.random_functions import Function, functions
 
