@@ -1,6 +1,6 @@
 """Floor 7: sequence models: objectives, data, decoding."""
 
-from minigrad.models.language_model import LanguageConfig, LanguageModel
+from minigrad.models.lm.model import LanguageConfig, LanguageModel
 from minigrad.models.text import CharVocabulary
 from minigrad.models.training import Recipe, Trainer
 

@@ -121,7 +121,7 @@ def test_a_read_only_folder(folder):
 LIMITED = """
 import resource, sys
 from minigrad.cli import main
-from minigrad.models.language_run import LanguageRun
+from minigrad.models.lm.run import LanguageRun
 def full():
     resource.setrlimit(resource.RLIMIT_FSIZE, (16384, 16384))
 if sys.argv[1] == "before":

@@ -13,7 +13,8 @@ import pytest
 from cli_cases import TEXT, TINY, fails, folder_fixture, model_fixture, run, train  # noqa: F401
 
 from minigrad import nn
-from minigrad.models import LanguageModel, lm_commands
+from minigrad.models import LanguageModel
+from minigrad.models.lm import commands
 from minigrad.models.text import Text, default_text
 
 
@@ -96,7 +97,7 @@ def test_every_cell_by_epochs_and_by_time(folder, cell):
 
 def test_without_a_file_it_learns_from_what_python_carries(folder, monkeypatch):
     short = Text("pydoc_data.topics", default_text().content[:3000])
-    monkeypatch.setattr(lm_commands, "default_text", lambda: short)
+    monkeypatch.setattr(commands, "default_text", lambda: short)
     result = run("lm", "train", *TINY, "--steps", "2", "--validations", "0")
     assert "pydoc_data.topics" in result.stderr and Path("runs/lm.safetensors").exists()
     run("lm", "train", *TINY, "--steps", "1", "--validations", "0")  # a default never replaces anything

@@ -12,7 +12,7 @@ import minigrad as mg
 from minigrad import nn
 from minigrad.errors import UserError
 from minigrad.models import LanguageConfig, LanguageModel
-from minigrad.models.language_model import draw
+from minigrad.models.lm.model import draw
 
 
 def log_probabilities(model, text):

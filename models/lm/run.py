@@ -15,7 +15,7 @@ import numpy as np
 
 from minigrad import nn
 from minigrad.errors import UserError, describe
-from minigrad.models.language_model import LanguageConfig, LanguageModel, Training
+from minigrad.models.lm.model import LanguageConfig, LanguageModel, Training
 from minigrad.models.progress import Bar, Metrics, clock, interruptible
 from minigrad.models.settings import Settings, real, whole
 from minigrad.models.text import CharVocabulary, Text, Windows

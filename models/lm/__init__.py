@@ -1,0 +1,1 @@
+"""Floor 7: language models: the distribution of the next symbol, training it, and its use."""
