@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -13,40 +13,8 @@ import numpy as np
 from minigrad.engine import Tensor
 from minigrad.engine.tree import leaves, rebuild, tree_map
 from minigrad.errors import MinigradError, UserError, describe
-from minigrad.models.settings import Settings, real, whole
-from minigrad.optim import Adam, clip_grad_norm_, cosine, warmup
-
-BUDGETS = ("minutes", "epochs", "steps")
-
-
-@dataclass(frozen=True)
-class Recipe(Settings):
-    """How a model is trained; the budget is one of minutes, epochs and steps.
-
-    The learning rate rises for ``warmup`` steps and falls to 0 along a cosine over the budget.
-    """
-
-    batch: int = whole(32, 1, 1_000_000, "streams of text read side by side (B)")
-    window: int = whole(64, 1, 1_000_000, "characters between two updates (T)")
-    reset: int = whole(16, 0, 10**9, "windows after which a stream begins with an empty state; 0: once an epoch")
-    lr: float = real(3e-3, 0, math.inf, "highest learning rate of Adam")
-    warmup: int = whole(50, 0, 10**9, "steps in which the learning rate rises")
-    clip: float = real(1.0, 0, math.inf, "largest norm of the gradient")
-    seed: int = whole(1, 0, 2**63 - 1, "one seed repeats one run")
-    minutes: float | None = real(None, 0, math.inf, "budget: time")
-    epochs: int | None = whole(None, 1, 10**9, "budget: passes over the text")
-    steps: int | None = whole(None, 1, 10**12, "budget: updates")
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        given = [name for name in BUDGETS if getattr(self, name) is not None]
-        if len(given) != 1:
-            got = " and ".join(f"--{name}" for name in given) or "no budget"
-            raise UserError(describe("budget", got, "one of --minutes, --epochs and --steps"))
-
-    def budget(self) -> str:
-        """For people: ``2 minutes``."""
-        return next(f"{getattr(self, name):g} {name}" for name in BUDGETS if getattr(self, name) is not None)
+from minigrad.models.recipe import OPTIMIZERS, Recipe
+from minigrad.optim import Average, clip_grad_norm_, clip_grad_value_
 
 
 class Batches(Protocol):
@@ -71,7 +39,7 @@ class Diverged(UserError):
 
 
 class Trainer:
-    """Gradient steps until the budget is used up: loss, backward, clip, Adam.
+    """Gradient steps until the budget is used up: loss, backward, clip, the optimiser's step.
 
     model:    a module with a ``generator`` (its only source of chance), ``loss(*batch, carry) -> (loss, carry)`` and
               ``reset(carry, fresh) -> carry``
@@ -92,11 +60,12 @@ class Trainer:
 
     def __init__(self, model: Any, batches: Batches, carry: Any, recipe: Recipe):
         self.model, self.batches, self.carry, self.recipe = model, batches, carry, recipe
-        self.optimizer = Adam(model.parameters(), lr=recipe.lr)
+        self.optimizer = OPTIMIZERS[recipe.optimizer](model.parameters(), recipe.lr, recipe.weight_decay)
         self.number = 0
         self.total = recipe.steps or (recipe.epochs or 0) * batches.per_epoch  # 0: the budget is time
-        self._factor = warmup(recipe.warmup)
-        self._decay = cosine(1.0)
+        self.average = Average(self.optimizer.parameters) if recipe.average == "asgd" else None
+        self.validations: list[float] = []
+        self.best: list[np.ndarray] = []  # parameters of the best validation, where patience asks for them
         self._before, self._began = 0.0, math.nan
 
     @property
@@ -106,7 +75,9 @@ class Trainer:
 
     @property
     def progress(self) -> float:
-        """The share of the budget that is used, from 0 to 1."""
+        """The share of the budget that is used, from 0 to 1; 1 as well once patience is."""
+        if self.recipe.patience and len(self.validations) - best(self.validations) >= self.recipe.patience:
+            return 1.0
         return min(1.0, self.number / self.total if self.total else self.seconds / (60 * (self.recipe.minutes or 0)))
 
     def __iter__(self) -> Iterator[Step]:
@@ -116,19 +87,52 @@ class Trainer:
             yield self.step(progress)
 
     def step(self, progress: float) -> Step:
+        recipe, parameters = self.recipe, self.optimizer.parameters
         batch, fresh = self.batches(self.number)
         loss, carry = self.model.loss(*batch, self.model.reset(self.carry, fresh))
         self.optimizer.zero_grad()
-        loss.backward()
-        value, norm = loss.item(), clip_grad_norm_(self.optimizer.parameters, self.recipe.clip)
+        steps = len(batch[0])  # T, unless the window varies
+        (loss * float(steps) if recipe.reduction == "sum" else loss).backward()
+        value = loss.item()
+        norm = clip_grad_norm_(parameters, recipe.clip if recipe.clip_by == "norm" else math.inf)
         if not (math.isfinite(value) and math.isfinite(norm)):
             got = f"loss {value:g} with a gradient of norm {norm:g} in step {self.number + 1:,}"
             raise Diverged(describe("training", got, "finite numbers", "try a smaller --lr"))
+        if recipe.clip_by == "value":
+            clip_grad_value_(parameters, recipe.clip)
+        epoch = self.number / self.batches.per_epoch
         self.number += 1
-        self.optimizer.lr = self.recipe.lr * self._factor(self.number) * self._decay(progress)
+        self.optimizer.lr = recipe.rate(self.number, epoch, progress) * (steps / recipe.window if recipe.jitter else 1)
         self.optimizer.step()
+        if self.average:
+            self.average.update()
         self.carry = tree_map(lambda s: s.detach(), carry)
         return Step(self.number, value, norm, self.optimizer.lr)
+
+    # ---------------------------------------------------------------- what validations decide
+
+    def averaged(self) -> AbstractContextManager[None]:
+        """The model with the mean of its parameters, where the recipe asks for one: what is to be validated."""
+        return self.average.applied() if self.average else nullcontext()
+
+    def validated(self, loss: float) -> None:
+        """Hear of a validation: the best parameters are kept, and nt-asgd may begin to average (Merity et al. 2018)."""
+        recipe = self.recipe
+        before = self.validations[: -recipe.stall]
+        self.validations.append(loss)
+        if recipe.patience and best(self.validations) == len(self.validations):
+            with self.averaged():
+                self.best = [p.numpy().copy() for p in self.optimizer.parameters]
+        if recipe.average == "nt-asgd" and self.average is None and before and loss > min(before):
+            self.average = Average(self.optimizer.parameters)
+
+    def finish(self) -> None:
+        """The best parameters that were seen, or their mean, take the places of the last ones."""
+        if self.best:
+            for p, data in zip(self.optimizer.parameters, self.best):
+                p.data = data.copy()
+        elif self.average:
+            self.average.apply()
 
     # ---------------------------------------------------------------- to stop and go on
 
@@ -136,19 +140,31 @@ class Trainer:
         """Arrays, and facts for JSON: all that the next step depends on, but for the parameters and the data."""
         arrays = {f"optimizer.{name}": a for name, a in self.optimizer.state_dict().items()}
         arrays |= {f"carry.{i}": s.numpy() for i, s in enumerate(leaves(self.carry))}
+        arrays |= {f"average.{i}": a for i, a in enumerate(self.average.means if self.average else [])}
+        arrays |= {f"best.{i}": a for i, a in enumerate(self.best)}
         facts = {
             "recipe": self.recipe.to_json(),
             "step": self.number,
             "generator": self.model.generator.bit_generator.state,
+            "validations": self.validations,
+            "averaged": self.average.count if self.average else None,
         }
         return arrays, facts if self.total else {**facts, "seconds": self.seconds}
 
     def restore(self, where: str, arrays: dict[str, np.ndarray], facts: dict[str, Any]) -> None:
         """Go on from what ``state`` gave; UserError if a file holds anything else."""
-        step, seconds = facts.get("step"), facts.get("seconds", 0.0)
+        step, seconds, count = facts.get("step"), facts.get("seconds", 0.0), facts.get("averaged")
+        validations = facts.get("validations")
         carry = [arrays.get(f"carry.{i}", np.zeros(0)) for i in range(len(leaves(self.carry)))]
+        means, kept = (
+            [arrays.get(f"{name}.{i}", np.zeros(0)) for i in range(len(self.optimizer.parameters))]
+            for name in ("average", "best")
+        )
         good = type(step) is int and step >= 0 and type(seconds) in (int, float) and 0 <= seconds < math.inf
-        if not good or any(a.shape != s.shape or a.dtype != s.dtype for a, s in zip(carry, leaves(self.carry))):
+        good &= count is None or (type(count) is int and count >= 0 and alike(means, self.optimizer.parameters))
+        good &= isinstance(validations, list) and all(type(v) is float for v in validations)
+        good &= "best.0" not in arrays or alike(kept, self.optimizer.parameters)
+        if not good or not alike(carry, leaves(self.carry)):
             raise UserError(describe(where, "a damaged state of training", "what lm train wrote"))
         try:
             prefix = "optimizer."
@@ -158,4 +174,18 @@ class Trainer:
         except (MinigradError, TypeError, ValueError, KeyError, AttributeError, OverflowError) as error:
             raise UserError(describe(where, f"a damaged state of training ({error})", "what lm train wrote")) from None
         self.carry = rebuild(self.carry, [Tensor(np.array(a)) for a in carry])
-        self.number, self._before = step, float(seconds)
+        self.number, self._before, self.validations = step, float(seconds), validations
+        self.best = [np.array(a) for a in kept] if "best.0" in arrays else []
+        self.average = None
+        if count is not None:
+            self.average = Average(self.optimizer.parameters)
+            self.average.count, self.average.means = count, [np.array(a) for a in means]
+
+
+def best(validations: list[float]) -> int:
+    """The number, from 1, of the first smallest one; 0 if there is none."""
+    return int(np.argmin(validations)) + 1 if validations else 0
+
+
+def alike(arrays: list[np.ndarray], tensors: list[Tensor]) -> bool:
+    return all(a.shape == t.shape and a.dtype == t.dtype for a, t in zip(arrays, tensors, strict=True))

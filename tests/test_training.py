@@ -113,3 +113,114 @@ def test_models_of_nothing_are_refused():
         LanguageConfig(hidden=8, embedding=4, tied=True)
     with pytest.raises(UserError, match="longer text"):
         Windows(np.arange(100), 10, 10, 0)
+
+
+# ------------------------------------------------------------------------------------------------ recipes
+
+
+def parameters(trainer):
+    return [p.numpy().copy() for p in trainer.optimizer.parameters]
+
+
+def close(xs, ys):
+    for x, y in zip(xs, ys, strict=True):
+        np.testing.assert_allclose(x, y, rtol=2e-5, atol=1e-7)
+
+
+def test_the_rate_holds_and_halves():
+    recipe = replace(
+        RECIPE, steps=None, epochs=6, warmup=0, schedule="hold", hold=3, decay=0.5, lr=1.0, optimizer="sgd"
+    )
+    trainer = make_trainer(recipe)
+    rates = [step.rate for step in trainer][:: trainer.batches.per_epoch]
+    assert rates == [1.0, 1.0, 1.0, 0.5, 0.25, 0.125]
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "adamw", "sgd", "rmsprop", "adagrad"])
+def test_every_optimiser_learns(optimizer):
+    recipe = replace(
+        RECIPE, steps=100, optimizer=optimizer, warmup=0, lr={"sgd": 1.0, "adagrad": 0.1}.get(optimizer, 0.01)
+    )
+    losses = [step.loss for step in make_trainer(recipe)]
+    assert np.mean(losses[-10:]) < losses[0] - 0.5
+
+
+def test_a_sum_over_the_window_is_the_mean_times_its_steps():
+    sgd = replace(RECIPE, steps=3, optimizer="sgd", warmup=0, schedule="hold", clip=1e9, lr=0.7)
+    mean, total = make_trainer(sgd), make_trainer(replace(sgd, reduction="sum", lr=0.7 / sgd.window))
+    a, b = list(mean), list(total)
+    close(parameters(mean), parameters(total))
+    assert [s.loss for s in a] == pytest.approx([s.loss for s in b], rel=1e-5)
+    assert b[0].norm == pytest.approx(sgd.window * a[0].norm, rel=1e-5)
+
+
+def test_clipping_by_value_bounds_each_number_by_norm_the_whole():
+    for by in ("value", "norm"):
+        trainer = make_trainer(replace(RECIPE, clip=1e-3, clip_by=by, steps=1))
+        assert next(iter(trainer)).norm > 1e-3  # the norm before
+        gradients = np.concatenate([p.grad.numpy().ravel() for p in trainer.optimizer.parameters])
+        if by == "value":
+            assert abs(gradients).max() == pytest.approx(1e-3) and np.linalg.norm(gradients) > 2e-3
+        else:
+            assert np.linalg.norm(gradients) == pytest.approx(1e-3)
+
+
+def test_the_average_is_the_mean_of_all_steps():
+    trainer = make_trainer(replace(RECIPE, average="asgd"))
+    seen = [parameters(trainer) for _ in trainer]
+    means = [np.mean(values, 0) for values in zip(*seen)]
+    with trainer.averaged():
+        close(parameters(trainer), means)
+    close(parameters(trainer), seen[-1])
+    trainer.finish()
+    close(parameters(trainer), means)
+
+
+def test_nt_asgd_averages_once_the_validation_stalls():
+    trainer = make_trainer(replace(RECIPE, average="nt-asgd", stall=2, steps=9))
+    steps, began = iter(trainer), []
+    for loss in (3.0, 2.0, 2.5, 2.6, 2.7):
+        next(steps)
+        trainer.validated(loss)
+        began.append(trainer.average is not None)
+    assert began == [False, False, False, False, True]  # 2.7 is worse than 2.0, which lies more than two back
+    next(steps)
+    assert trainer.average.count == 1
+
+
+def test_patience_ends_a_training_with_its_best_parameters():
+    trainer = make_trainer(replace(RECIPE, patience=2, steps=99))
+    at = []
+    for step, loss in zip(trainer, (3.0, 2.0, 2.5, 2.4, 2.3)):
+        trainer.validated(loss)
+        at.append((step.number, parameters(trainer)))
+    assert [number for number, _ in at] == [1, 2, 3, 4] and trainer.progress == 1.0
+    trainer.finish()
+    close(parameters(trainer), at[1][1])
+
+
+def test_averages_and_patience_survive_a_cut():
+    recipe = replace(RECIPE, average="asgd", patience=3, steps=8, optimizer="sgd", weight_decay=1e-3)
+
+    def run(trainer, steps, stop):
+        for step in steps:
+            trainer.validated(2.0 + (step.number % 3))
+            if step.number == stop:
+                break
+
+    whole = make_trainer(recipe)
+    run(whole, iter(whole), 8)
+    first = make_trainer(recipe)
+    run(first, iter(first), 4)
+    second = make_trainer(recipe)
+    second.model.load_state_dict(first.model.state_dict())
+    arrays, facts = first.state()
+    second.restore("here", arrays, json.loads(json.dumps(facts)))
+    run(second, iter(second), 8)
+    whole_arrays, whole_facts = whole.state()
+    arrays, facts = second.state()
+    assert (
+        facts == whole_facts and arrays.keys() == whole_arrays.keys() and "best.0" in arrays and "average.0" in arrays
+    )
+    for name, a in whole_arrays.items():
+        np.testing.assert_array_equal(a, arrays[name], err_msg=name)

@@ -17,9 +17,10 @@ from minigrad import nn
 from minigrad.errors import UserError, describe
 from minigrad.models.lm.model import LanguageConfig, LanguageModel, Training
 from minigrad.models.progress import Bar, Metrics, clock, interruptible
+from minigrad.models.recipe import BUDGETS, Recipe
 from minigrad.models.settings import Settings, real, whole
 from minigrad.models.text import CharVocabulary, Text, Windows
-from minigrad.models.training import BUDGETS, Diverged, Recipe, Step, Trainer
+from minigrad.models.training import Diverged, Step, Trainer
 
 
 @dataclass(frozen=True)

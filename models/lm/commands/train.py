@@ -13,7 +13,7 @@ from minigrad.models.lm.commands import chosen_text, lm, text_option
 from minigrad.models.lm.commands.use import print_sample
 from minigrad.models.lm.model import LanguageConfig
 from minigrad.models.lm.run import LanguageRun, Pace, free_name
-from minigrad.models.training import BUDGETS, Recipe
+from minigrad.models.recipe import BUDGETS, Recipe
 
 DEFAULT_OUT = Path("runs/lm.safetensors")
 DEFAULT_MINUTES = 2.0
