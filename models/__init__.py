@@ -1,8 +1,8 @@
 """Floor 7: sequence models: objectives, data, decoding."""
 
 from minigrad.models.lm.model import LanguageConfig, LanguageModel
-from minigrad.models.text import CharVocabulary
 from minigrad.models.recipe import Recipe
 from minigrad.models.training import Trainer
+from minigrad.models.vocabulary import CharVocabulary, WordVocabulary
 
-__all__ = ["CharVocabulary", "LanguageConfig", "LanguageModel", "Recipe", "Trainer"]
+__all__ = ["CharVocabulary", "LanguageConfig", "LanguageModel", "Recipe", "Trainer", "WordVocabulary"]

@@ -20,7 +20,9 @@ ZAREMBA: dict[str, Any] = {
 }  # fmt: skip
 
 
-def _zaremba(units: int, window: int, drop: float, init: float, clip: float, hold: int, decay: float, epochs: int) -> Any:
+def _zaremba(
+    units: int, window: int, drop: float, init: float, clip: float, hold: int, decay: float, epochs: int
+) -> Any:
     return {
         **ZAREMBA, "hidden": units, "embedding": units, "window": window, "init": init, "clip": clip, "hold": hold,
         "input_dropout": drop, "dropout": drop, "output_dropout": drop, "decay": decay, "epochs": epochs,
