@@ -230,3 +230,30 @@ def test_backward_after_an_optimiser_step_is_an_error():
     mg.optim.SGD([w], 1.0).step()
     with pytest.raises(mg.errors.GraphError, match="replaced after the forward pass"):
         y.backward()
+
+
+# ------------------------------------------------------------------------------------------------ operations of users
+
+
+def test_a_forward_in_numpy_may_give_a_number():
+    square = mg.Operation("square_sum", lambda _, x: (x * x).sum(), (lambda g, y, x: g * 2.0 * x,))
+    x = mg.tensor([1.0, 2.0], requires_grad=True)
+    y = mg.apply(square, (x,))
+    assert y.shape == () and y.item() == 5.0 and "5." in repr(y)
+    y.backward()
+    np.testing.assert_array_equal(x.grad.numpy(), [2.0, 4.0])
+
+
+@pytest.mark.parametrize(
+    ("forward", "vjp", "message"),
+    [
+        (lambda _, x: list(x), None, "forward that returns list, expected an array"),
+        (lambda _, x: x * 2, lambda g, y, x: g * 2, "got a Tensor, by the rule of 'twice', expected a tuple of 1"),
+        (lambda _, x: x * 2, lambda g, y, x: (g, g), "got 2 cotangents, by the rule of 'twice', expected a tuple of 1"),
+        (lambda _, x: x * 2, (lambda g, y, x: g.numpy(),), "got a ndarray for input 0, by the rule of 'twice'"),
+    ],
+)
+def test_mistakes_in_an_operation_of_a_user_are_named(forward, vjp, message):
+    op = mg.Operation("twice", forward, vjp)
+    with pytest.raises(mg.GraphError, match=message):
+        mg.apply(op, (mg.tensor([1.0, 2.0], requires_grad=True),)).sum().backward()

@@ -109,7 +109,7 @@ def _pull(node: Node, g: Any, cotangents: dict[Key, Any], useful: set[Key] | Non
             got = f"an input of '{node.op.name}' whose data was replaced after the forward pass"
             raise GraphError(describe("backward", got, "the data of then", "call backward before optimizer.step()"))
     g = tuple(g) if type(g) is list else g
-    together = None if type(rules) is tuple else rules(g, node.result(), *inputs, **attrs)  # type: ignore[misc, operator]
+    together = None if type(rules) is tuple else _all_of(node, rules(g, node.result(), *inputs, **attrs))  # type: ignore[misc, operator]
     for i, x in enumerate(inputs):
         if not x.requires_grad or (useful is not None and key(x) not in useful):
             continue
@@ -123,11 +123,24 @@ def _pull(node: Node, g: Any, cotangents: dict[Key, Any], useful: set[Key] | Non
             gx = Tensor(found) if found is not None else rule(g, node.result(), *inputs, **attrs)
         if gx is None:
             continue
+        if not isinstance(gx, Tensor):
+            got = f"a {type(gx).__name__} for input {i}, by the rule of '{node.op.name}'"
+            raise GraphError(describe("backward", got, "a Tensor or None", "write rules in minigrad's operations"))
         if gx.data.shape != x.data.shape:
             gx = _basis.sum_to(gx, x.data.shape)
         if check:
             anomaly.check_backward(node.op.name, i, inputs, gx, getattr(node, "where", ""))
         _accumulate(cotangents, x, gx)
+
+
+def _all_of(node: Node, found: Any) -> Sequence[Any]:
+    """What one rule for all inputs returned."""
+    count = len(_inputs(node))
+    if type(found) not in (tuple, list) or len(found) != count:
+        got = f"{len(found)} cotangents" if type(found) in (tuple, list) else f"a {type(found).__name__}"
+        do = "or give one rule for each input: vjp=(rule,)"
+        raise GraphError(describe("backward", f"{got}, by the rule of '{node.op.name}'", f"a tuple of {count}", do))
+    return found
 
 
 def backward(y: Tensor, g: Any = None, *, retain_graph: bool = False, create_graph: bool = False) -> None:

@@ -14,9 +14,11 @@ from dataclasses import dataclass
 from itertools import count
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from minigrad.engine import anomaly
 from minigrad.engine.tensor import Tensor
-from minigrad.errors import DeviceError, describe
+from minigrad.errors import DeviceError, GraphError, describe
 from minigrad.kernels import BACKENDS
 
 
@@ -145,6 +147,8 @@ def apply(op: Operation, inputs: tuple[Tensor, ...], attrs: dict[str, Any] | Non
         out = op.forward(backend, *arrays, **attrs) if attrs else op.forward(backend, *arrays)
     except (TypeError, AttributeError):
         out = _mixed(op, inputs, attrs)
+    if type(out) is not type(arrays[0]):
+        out = tuple([_array(op, a) for a in out]) if type(out) is tuple else _array(op, out)
     recording, check, observer = _MODE.get()
     node = None
     if recording and op.vjp is not None:
@@ -164,6 +168,15 @@ def apply(op: Operation, inputs: tuple[Tensor, ...], attrs: dict[str, Any] | Non
     if observer is not None:
         observer(op, inputs, attrs, result)
     return result
+
+
+def _array(op: Operation, out: Any) -> Any:
+    """A result of another kind than the operands: NumPy gives a number where an array has no axis."""
+    if type(out) in BACKENDS:
+        return out
+    if isinstance(out, np.generic):
+        return np.asarray(out)
+    raise GraphError(describe(op.name, f"a forward that returns {type(out).__name__}", "an array or a tuple of arrays"))
 
 
 def _mixed(op: Operation, inputs: tuple[Tensor, ...], attrs: dict[str, Any]) -> Any:
