@@ -255,5 +255,5 @@ def test_a_forward_in_numpy_may_give_a_number():
 )
 def test_mistakes_in_an_operation_of_a_user_are_named(forward, vjp, message):
     op = mg.Operation("twice", forward, vjp)
-    with pytest.raises(mg.GraphError, match=message):
+    with pytest.raises(GraphError, match=message):
         mg.apply(op, (mg.tensor([1.0, 2.0], requires_grad=True),)).sum().backward()
