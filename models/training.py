@@ -118,6 +118,8 @@ class Trainer:
     def validated(self, loss: float) -> None:
         """Hear of a validation: the best parameters are kept, and nt-asgd may begin to average (Merity et al. 2018)."""
         recipe = self.recipe
+        if not recipe.patience and recipe.average != "nt-asgd":
+            return
         before = self.validations[: -recipe.stall]
         self.validations.append(loss)
         if recipe.patience and best(self.validations) == len(self.validations):
@@ -126,13 +128,14 @@ class Trainer:
         if recipe.average == "nt-asgd" and self.average is None and before and loss > min(before):
             self.average = Average(self.optimizer.parameters)
 
-    def finish(self) -> None:
-        """The best parameters that were seen, or their mean, take the places of the last ones."""
+    def finish(self) -> bool:
+        """The best parameters that were seen, or their mean, take the places of the last ones, if asked for."""
         if self.best:
             for p, data in zip(self.optimizer.parameters, self.best):
                 p.data = data.copy()
         elif self.average:
             self.average.apply()
+        return bool(self.best or self.average)
 
     # ---------------------------------------------------------------- to stop and go on
 

@@ -15,6 +15,8 @@ from cli_cases import TEXT, TINY, fails, folder_fixture, model_fixture, run, tra
 from minigrad import nn
 from minigrad.models import LanguageModel
 from minigrad.models.lm import commands
+from minigrad.models.lm.commands import lm
+from minigrad.models.lm.presets import PRESETS, preset
 from minigrad.models.text import Text, default_text
 
 
@@ -208,3 +210,49 @@ def test_the_root_command_imports_no_model():
     code += "; print('minigrad.models' in sys.modules)"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout.splitlines()[-1] == "False"
+
+
+# ------------------------------------------------------------------------------------------------ presets
+
+
+def test_a_preset_sets_what_is_not_given(folder):
+    sizes = ["--hidden", "8", "--embedding", "6", "--batch", "2", "--window", "7", "--steps", "4", "--validations", "0"]
+    for name in PRESETS:
+        run("lm", "train", "--text", "text.txt", "--preset", name, *sizes, "--out", f"{name}.safetensors")
+        config = LanguageModel.load(f"{name}.safetensors").config
+        assert (config.hidden, config.layers) == (8, PRESETS[name]["layers"])
+        assert config.weight_dropout == PRESETS[name].get("weight_dropout", 0.0)
+
+
+def test_every_setting_of_a_preset_is_an_option():
+    options = {p.name for p in lm.get_command(None, "train").params}
+    for name in PRESETS:
+        assert preset(name).keys() <= options
+
+
+def test_an_unknown_preset_names_the_nearest(folder):
+    assert "perhaps zaremba-small" in fails("lm", "train", "--text", "text.txt", "--preset", "zaremba-smal")
+    assert "'--hidden'" in fails("lm", "train", "--hiden", "3")
+
+
+def test_patience_ends_a_run_early_with_its_best_model(folder):
+    options = [
+        "--steps",
+        "60",
+        "--validations",
+        "60",
+        "--patience",
+        "3",
+        "--lr",
+        "0.5",
+        "--warmup",
+        "0",
+        "--epochs",
+        "9",
+    ]
+    fails("lm", "train", "--text", "text.txt", *options, "--out", "p.safetensors")  # two budgets
+    result = train(*options[:-2], out="p.safetensors")
+    records = [json.loads(line) for line in Path("p.metrics.jsonl").read_text().splitlines()]
+    found = [r["validation_loss"] for r in records if not r.get("final")]
+    assert len(found) < 60 and min(found) == found[-4]
+    assert records[-1]["validation_loss"] < found[-1], result.stderr

@@ -44,7 +44,7 @@ def print_sample(model: LanguageModel, length: int, temperature: float, prompt: 
 def evaluate(model: Path, text: str | None, validation: bool, as_json: bool) -> None:
     """How well a model predicts a text: nats and bits a character, perplexity. Read as one stream."""
     loaded, content = LanguageModel.load(model), chosen_text(text)
-    ids = loaded.vocabulary.encode(content.parts()[1] if validation else content.content)
+    ids = loaded.vocabulary.encode((content.parts()[1] if validation else content).content)
     if len(ids) < 2:
         raise UserError(describe("text", f"{len(ids)} characters", "2 at least"))
     nats = loaded.evaluate(ids)
