@@ -50,6 +50,7 @@ class LanguageConfig(Settings):
 class LanguageModel(nn.Module):
     """Embedding (V, D), recurrent layers of H units, and a linear layer to V logits.
 
+    >>> from minigrad.models import CharVocabulary
     >>> model = LanguageModel(LanguageConfig(hidden=8, embedding=4), CharVocabulary.of("abc\\n"), generator=0)
     >>> logits, state = model(model.vocabulary.encode("cab")[:, None])  # (T, B) = (3, 1)
     >>> logits.shape
