@@ -97,8 +97,8 @@ class Settings:
 
     @classmethod
     def pick(cls, values: dict[str, Any]) -> Self:
-        """From the arguments of a command, those that are fields."""
-        return cls(**{f.name: values[f.name] for f in fields(cls)})
+        """From the arguments of a command, or from a preset, those that are fields."""
+        return cls(**{f.name: values[f.name] for f in fields(cls) if f.name in values})
 
 
 def _is(value: Any, types: Any) -> bool:

@@ -236,22 +236,9 @@ def test_an_unknown_preset_names_the_nearest(folder):
 
 
 def test_patience_ends_a_run_early_with_its_best_model(folder):
-    options = [
-        "--steps",
-        "60",
-        "--validations",
-        "60",
-        "--patience",
-        "3",
-        "--lr",
-        "0.5",
-        "--warmup",
-        "0",
-        "--epochs",
-        "9",
-    ]
-    fails("lm", "train", "--text", "text.txt", *options, "--out", "p.safetensors")  # two budgets
-    result = train(*options[:-2], out="p.safetensors")
+    options = ["--steps", "60", "--validations", "60", "--patience", "3", "--lr", "0.5", "--warmup", "0"]
+    fails("lm", "train", "--text", "text.txt", *options, "--epochs", "9")  # two budgets
+    result = train(*options, out="p.safetensors")
     records = [json.loads(line) for line in Path("p.metrics.jsonl").read_text().splitlines()]
     found = [r["validation_loss"] for r in records if not r.get("final")]
     assert len(found) < 60 and min(found) == found[-4]

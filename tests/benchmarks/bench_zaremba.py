@@ -26,18 +26,17 @@ class Minigrad:
     """The preset, through the package's own trainer."""
 
     def __init__(self, folder: str, shared: str):
-        from minigrad.models import LanguageModel, Recipe, Trainer, WordVocabulary
+        from minigrad.models import LanguageConfig, LanguageModel, Recipe, Trainer
         from minigrad.models.batches import Windows
-        from minigrad.models.lm.model import LanguageConfig
         from minigrad.models.lm.presets import preset
+        from minigrad.models.vocabulary import VocabularyConfig
 
         settings = preset("zaremba-small")
         texts = {name: (Path(folder) / f"{name}.txt").read_text() for name in ("train", "valid", "test")}
-        vocabulary = WordVocabulary.of(texts["train"], size=settings["vocab_size"], tokens=settings["tokens"])
+        vocabulary = VocabularyConfig.pick(settings).build([texts["train"]])
         self.ids = {name: vocabulary.encode(text) for name, text in texts.items()}
-        config = LanguageConfig.pick_known(settings)
-        recipe = Recipe.pick_known(settings)
-        self.model = LanguageModel(config, vocabulary, generator=recipe.seed)
+        recipe = Recipe.pick(settings)
+        self.model = LanguageModel(LanguageConfig.pick(settings), vocabulary, generator=recipe.seed)
         windows = Windows(self.ids["train"], recipe.batch, recipe.window, recipe.reset)
         self.trainer = Trainer(self.model, windows, self.model.initial_state(recipe.batch), recipe)
         first = {f"parameter.{name}": a for name, a in self.model.state_dict().items()}
