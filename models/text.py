@@ -93,6 +93,15 @@ class CharVocabulary:
     def __len__(self) -> int:
         return len(self.symbols)
 
+    unit, unknown = "character", None
+
+    def token(self, i):
+        return self.symbols[i]
+
+    @property
+    def end(self) -> int | None:
+        return self.symbols.find("\n") if "\n" in self.symbols else None
+
     @property
     def start(self) -> int:
         """What stands before the first character of a text: a line end, if there is one."""

@@ -84,6 +84,18 @@ class LanguageModel(nn.Module):
         h, state = self.recurrent(self.embedding(ids), state)
         return self.dropout(h), state
 
+    def hidden(self, ids: Any, state: Any = None) -> tuple[Tensor, Any]:
+        return self._hidden(ids, state)
+
+    def logits(self, h: Tensor) -> Tensor:
+        return self.output(h)
+
+    def nll(self, inputs: Any, targets: Any, state: Any = None) -> tuple[np.ndarray, Any]:
+        with self._inference():
+            h, state = self._hidden(inputs, state)
+            w = self.output
+            return ops.linear_cross_entropy(h, w.weight, targets, w.bias, reduction="none").numpy(), state
+
     def loss(self, inputs: Any, targets: Any, state: Any = None) -> tuple[Tensor, Any]:
         """The mean of -log p(target), in nats a symbol; inputs and targets (T, B)."""
         h, state = self._hidden(inputs, state)
