@@ -18,11 +18,12 @@ from minigrad import nn, ops
 from minigrad.engine import Tensor, no_grad
 from minigrad.engine.tree import leaves, rebuild
 from minigrad.errors import MinigradError, UserError, describe
+from minigrad.models.batches import columns
 from minigrad.models.lm.decode import Sampling, sample
 from minigrad.models.lm.score import log_probabilities
 from minigrad.models.lm.softmaxes import SOFTMAXES, make_softmax, shapes
 from minigrad.models.settings import Settings, choice, flag, real, whole
-from minigrad.models.text import CharVocabulary, columns
+from minigrad.models.vocabulary import Vocabulary, vocabulary_from_json
 from minigrad.nn.module import Parameter, Seed, as_generator
 
 CELLS: dict[str, tuple[Any, dict[str, Any], int]] = {  # layer, its options, how many times H rows its U has
@@ -114,7 +115,7 @@ class LanguageModel(nn.Module):
     (3, 1, 4)
     """
 
-    def __init__(self, config: LanguageConfig, vocabulary: CharVocabulary, *, generator: Seed = None):
+    def __init__(self, config: LanguageConfig, vocabulary: Vocabulary, *, generator: Seed = None):
         if len(vocabulary) < 2:
             raise UserError(
                 describe("vocabulary", f"the characters {vocabulary.symbols!r}", "two different ones at least")
@@ -290,7 +291,7 @@ class LanguageModel(nn.Module):
         if bad := [name for name, a in tensors.items() if a.dtype.kind == "f" and not np.isfinite(a).all()]:
             raise UserError(describe(where, f"{bad[0]} with NaN or Inf", "finite numbers"))
         config = LanguageConfig.from_json(where, meta.get("config"))
-        vocabulary = CharVocabulary.from_json(where, meta.get("vocabulary"))
+        vocabulary = vocabulary_from_json(where, meta.get("vocabulary"))
         parameters = {name: a for name, a in tensors.items() if not name.startswith(TRAINING)}
         _check_sizes(where, config, len(vocabulary), parameters)
         model = cls(config, vocabulary, generator=0)
