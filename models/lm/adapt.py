@@ -6,7 +6,7 @@ Both yield -log p (n,) in nats, window by window, as ``score.stream`` does; the 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from itertools import islice
 from typing import Any
 
@@ -20,7 +20,7 @@ EPSILON = 1e-8
 SCORES = 2**22  # of positions against the cache that are in memory at once, at most
 
 
-def dynamic(model: Any, chunks: Iterable[np.ndarray], rate: float, *, decay: float = 0.0, window: int = 20,
+def dynamic(model: Any, ids: np.ndarray, rate: float, *, decay: float = 0.0, window: int = 20,
             rms: dict[str, np.ndarray] | None = None) -> Iterator[np.ndarray]:  # fmt: skip
     """After every window of the text, one gradient step on it; each window is predicted before it is learned.
 
@@ -31,7 +31,7 @@ def dynamic(model: Any, chunks: Iterable[np.ndarray], rate: float, *, decay: flo
 
     >>> from minigrad.models import CharVocabulary, LanguageConfig, LanguageModel
     >>> model = LanguageModel(LanguageConfig(hidden=8), CharVocabulary.of("ab"), generator=0)
-    >>> nll = np.concatenate(list(dynamic(model, [model.vocabulary.encode("ab" * 100)], rate=1.0)))
+    >>> nll = np.concatenate(list(dynamic(model, model.vocabulary.encode("ab" * 100), rate=1.0)))
     >>> bool(nll[-50:].mean() < 0.5 * nll[:50].mean())
     True
     """
@@ -39,7 +39,7 @@ def dynamic(model: Any, chunks: Iterable[np.ndarray], rate: float, *, decay: flo
         raise UserError(describe("dynamic", f"a rate of {rate}", "a number of at least 0"))
     if not 0 <= decay <= 1:
         raise UserError(describe("decay", str(decay), "a number from 0 to 1"))
-    return _dynamic(_twin(model), windows(chunks, window), rate, decay, rms)
+    return _dynamic(_twin(model), windows(ids, window), rate, decay, rms)
 
 
 def _dynamic(model: Any, parts: Iterator[tuple[np.ndarray, np.ndarray]], rate: float, decay: float,
@@ -50,10 +50,14 @@ def _dynamic(model: Any, parts: Iterator[tuple[np.ndarray, np.ndarray]], rate: f
     state = model.initial_state(1)
     for inputs, targets in parts:
         nll, after = model.nll(inputs, targets, state)
+        if not np.isfinite(nll).all():
+            raise UserError(describe("dynamic", "a prediction that is no number", "finite ones", "use a smaller rate"))
         yield nll[:, 0].astype(np.float64)
         if rate:
             for name, p, g in _gradients(model, inputs, targets, state):
-                p.data = (p.data - scale[name] * g + back[name] * (trained[name] - p.data)).astype(p.data.dtype)
+                with np.errstate(over="ignore", invalid="ignore"):  # the next prediction shows it
+                    new = p.data - scale[name] * g + back[name] * (trained[name] - p.data)
+                    p.data = new.astype(p.data.dtype)
         state = after
 
 
@@ -61,7 +65,7 @@ def gradient_rms(model: Any, ids: np.ndarray, *, window: int = 20, most: int = 1
     """Root of the mean square of each parameter's gradient over the first windows of a text (``most`` of them)."""
     model = _twin(model)
     squares, n, state = {name: np.zeros_like(p) for name, p in model.state_dict().items()}, 0, model.initial_state(1)
-    for inputs, targets in islice(windows([ids], window), most):
+    for inputs, targets in islice(windows(ids, window), most):
         for name, _, g in _gradients(model, inputs, targets, state):
             squares[name] = squares[name] + g * g
         state, n = model.nll(inputs, targets, state)[1], n + 1
@@ -70,13 +74,10 @@ def gradient_rms(model: Any, ids: np.ndarray, *, window: int = 20, most: int = 1
     return {name: np.sqrt(s / n) for name, s in squares.items()}
 
 
-def _gradients(model: Any, inputs: np.ndarray, targets: np.ndarray, state: Any) -> Iterator[tuple[str, Any, np.ndarray]]:
-    """Name, parameter and gradient of the loss."""
+def _gradients(model: Any, inputs: Any, targets: Any, state: Any) -> Iterator[tuple[str, Any, np.ndarray]]:
+    """Name, parameter and gradient of the mean of -log p."""
     model.zero_grad()
-    loss, _ = model.loss(inputs, targets, state)
-    loss.backward()
-    if not math.isfinite(loss.item()):
-        raise UserError(describe("dynamic", "a loss that is no number", "finite ones", "use a smaller rate"))
+    model.loss(inputs, targets, state)[0].backward()
     return ((name, p, p.grad.numpy()) for name, p in model.named_parameters() if p.grad is not None)
 
 
@@ -91,7 +92,7 @@ def _twin(model: Any) -> Any:
     return twin.eval()
 
 
-def cached(model: Any, chunks: Iterable[np.ndarray], size: int, *, theta: float = 0.3, weight: float = 0.1,
+def cached(model: Any, ids: np.ndarray, size: int, *, theta: float = 0.3, weight: float = 0.1,
            window: int = 256) -> Iterator[np.ndarray]:  # fmt: skip
     """The model mixed with a memory of the last ``size`` symbols, each under the h_i that should have predicted it.
 
@@ -103,7 +104,7 @@ def cached(model: Any, chunks: Iterable[np.ndarray], size: int, *, theta: float 
 
     >>> from minigrad.models import CharVocabulary, LanguageConfig, LanguageModel
     >>> model = LanguageModel(LanguageConfig(hidden=8), CharVocabulary.of("ab"), generator=0)
-    >>> next(cached(model, [model.vocabulary.encode("aaaa")], 9, weight=0.5)).round(1).tolist()
+    >>> next(cached(model, model.vocabulary.encode("aaaa"), 9, weight=0.5)).round(1).tolist()
     [1.1, 0.4, 0.4]
     """
     if not 1 <= size <= SCORES:
@@ -113,7 +114,7 @@ def cached(model: Any, chunks: Iterable[np.ndarray], size: int, *, theta: float 
             raise UserError(describe(name, str(value), "a number of at least 0"))
     if weight > 1:
         raise UserError(describe("cache weight", str(weight), "a number from 0 to 1"))
-    return _cached(model, windows(chunks, min(window, max(1, SCORES // size))), size, theta, weight)
+    return _cached(model, windows(ids, min(window, max(1, SCORES // size))), size, theta, weight)
 
 
 def _cached(model: Any, parts: Iterator[tuple[np.ndarray, np.ndarray]], size: int, theta: float,

@@ -42,7 +42,7 @@ class LanguageRun:
     def __init__(self, text: Text, model: LanguageModel, recipe: Recipe, out: Path, pace: Pace,
                  training: Training | None = None):  # fmt: skip
         self.text, self.model, self.out, self.pace = text, model, out, pace
-        ids, held_out = (model.vocabulary.encode(part) for part in text.parts())
+        ids, held_out = (model.vocabulary.encode(part.content) for part in text.parts())
         self.held_out = held_out[: pace.validation_chars]
         self.batches = Windows(ids, recipe.batch, recipe.window, recipe.reset)
         if len(self.held_out) < 2:

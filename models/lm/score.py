@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -29,11 +29,7 @@ def log_probabilities(model: Any, texts: Sequence[str], *, end: bool = False) ->
     >>> [len(logp) for logp in log_probabilities(model, ["cab", "a"], end=True)]
     [4, 2]
     """
-    v = model.vocabulary
-    if end and v.end is None:
-        raise UserError(describe("end", "a model that knows no line end", "one trained on text with lines"))
-    behind = [v.end] if end else []
-    streams = [np.concatenate([[v.start], v.encode(text, "text"), behind]).astype(np.int64) for text in texts]
+    streams = [_stream(model.vocabulary, text, end) for text in texts]
     order = sorted(range(len(texts)), key=lambda i: -len(streams[i]))
     found = [np.empty(0)] * len(texts)
     for first in range(0, len(order), ROWS):
@@ -41,6 +37,23 @@ def log_probabilities(model: Any, texts: Sequence[str], *, end: bool = False) ->
         for i, logp in zip(some, _side_by_side(model, [streams[i] for i in some])):
             found[i] = logp
     return found
+
+
+def _stream(v: Any, text: str, end: bool) -> np.ndarray:
+    """Symbols of a text (n,), behind the start."""
+    if end and v.end is None:
+        raise UserError(describe("end", "a model that knows no line end", "one trained on text with lines"))
+    return np.concatenate([[v.start], v.encode(text, "text"), [v.end] if end else []]).astype(np.int64)
+
+
+def unknown(v: Any, text: str) -> list[str]:
+    """The symbols of a text that the vocabulary does not know, each as often as it occurs.
+
+    >>> from minigrad.models import WordVocabulary
+    >>> unknown(WordVocabulary.of("the cat"), "the big cat")
+    ['big']
+    """
+    return [piece for i, piece in zip(v.encode(text), v.split(text)) if i == v.unknown]
 
 
 def _side_by_side(model: Any, streams: list[np.ndarray]) -> list[np.ndarray]:
@@ -61,7 +74,8 @@ def _side_by_side(model: Any, streams: list[np.ndarray]) -> list[np.ndarray]:
 
 
 class Token(NamedTuple):
-    """A symbol in its place: log p in nats, its rank (1: the likeliest), and the likeliest other symbol."""
+    """A symbol in its place (an unknown one as ``<UNK> word``): log p in nats, its rank among all (1: the likeliest),
+    and the likeliest other symbol."""
 
     token: str
     log_probability: float
@@ -73,7 +87,8 @@ class Token(NamedTuple):
 def token_table(model: Any, text: str, *, end: bool = False) -> Iterator[Token]:
     """Every symbol of a text with what the model thought of it."""
     v = model.vocabulary
-    ids = np.concatenate([[v.start], v.encode(text, "text"), [v.end] if end else []]).astype(np.int64)
+    ids = _stream(v, text, end)
+    pieces = iter([*v.split(text), ""])
     state, window = model.initial_state(1), max(1, min(SYMBOLS, NUMBERS // (8 * len(v))))
     for t in range(0, len(ids) - 1, window):
         part = ids[t : t + window + 1]
@@ -84,34 +99,28 @@ def token_table(model: Any, text: str, *, end: bool = False) -> Iterator[Token]:
         ranks = 1 + (logp > own[:, None]).sum(-1)
         logp[rows, part[1:]] = -np.inf
         others = logp.argmax(-1)
-        for i, p, rank, other, q in zip(part[1:], own, ranks, others, logp[rows, others]):
-            yield Token(v.token(int(i)), float(p), int(rank), v.token(int(other)), float(q))
+        for i, p, rank, other, q, piece in zip(part[1:], own, ranks, others, logp[rows, others], pieces):
+            shown = f"{v.token(int(i))} {piece}" if i == v.unknown else v.token(int(i))
+            yield Token(shown, float(p), int(rank), v.token(int(other)), float(q))
 
 
-def stream(model: Any, chunks: Iterable[np.ndarray], window: int = 256) -> Iterator[np.ndarray]:
-    """-log p (n,) of the symbols of a long text but its first, in nats, window by window.
-
-    ``chunks`` of symbols (n,) are read as one stream, the state carried: a text need not fit into memory.
-    """
+def stream(model: Any, ids: np.ndarray, window: int = 256) -> Iterator[np.ndarray]:
+    """-log p (n,) of the symbols of a text but its first, in nats, window by window, with the state carried."""
     state = model.initial_state(1)
-    for inputs, targets in windows(chunks, window):
+    for inputs, targets in windows(ids, window):
         nll, state = model.nll(inputs, targets, state)
         yield nll[:, 0].astype(np.float64)
 
 
-def windows(chunks: Iterable[np.ndarray], window: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Inputs and targets (T, 1) of one stream that comes in chunks (n,).
+def windows(ids: np.ndarray, window: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Inputs and targets (T, 1) of one stream.
 
-    >>> [targets.ravel().tolist() for _, targets in windows([np.arange(3), np.arange(3, 8)], 2)]
-    [[1, 2], [3, 4], [5, 6], [7]]
+    >>> [targets.ravel().tolist() for _, targets in windows(np.arange(6), 2)]
+    [[1, 2], [3, 4], [5]]
     """
-    last = np.empty(0, np.int64)
-    for chunk in chunks:
-        ids = np.concatenate([last, chunk])
-        for t in range(0, len(ids) - 1, window):
-            part = ids[t : t + window + 1, None]
-            yield part[:-1], part[1:]
-        last = ids[-1:]
+    for t in range(0, len(ids) - 1, window):
+        part = np.array(ids[t : t + window + 1, None])
+        yield part[:-1], part[1:]
 
 
 # ------------------------------------------------------------------------------------------------ minimal pairs
