@@ -138,7 +138,7 @@ class LanguageModel(nn.Module):
         self.dropout = nn.Dropout(share, locked=config.variational, generator=rng)
         self.output = make_softmax(config.softmax, config.features, classes, config.samples, rng)
         if config.tied:
-            self.embedding.weight = self.output.weight
+            self.output.weight = self.embedding.weight
         if config.init is not None:
             self._draw(config.init)
 

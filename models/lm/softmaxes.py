@@ -14,6 +14,7 @@ import numpy as np
 
 from minigrad import nn, ops
 from minigrad.engine import Tensor
+from minigrad.errors import IndexingError, describe
 from minigrad.models.sampling import LogUniform, distinct, expected_count
 from minigrad.nn.module import Seed, as_generator
 
@@ -21,11 +22,15 @@ IGNORED = -100
 NEVER = -1e30  # a logit; its probability is 0, and no derivative becomes Inf - Inf
 
 
-def rows(h: Tensor, targets: Any) -> tuple[Tensor, np.ndarray, np.ndarray]:
+def rows(h: Tensor, targets: Any, classes: int) -> tuple[Tensor, np.ndarray, np.ndarray]:
     """h (N, H) and targets (N,) of the N positions that count, and which those are (..., flat)."""
     t = (targets.numpy() if isinstance(targets, Tensor) else np.asarray(targets)).ravel()
     h, counted = ops.reshape(h, (t.size, h.shape[-1])), np.flatnonzero(t != IGNORED)
-    return (h, t, counted) if len(counted) == t.size else (ops.embedding(h, counted), t[counted], counted)
+    if len(counted) < t.size:
+        h, t = ops.embedding(h, counted), t[counted]
+    if t.size and not 0 <= t.min() <= t.max() < classes:
+        raise IndexingError(describe("softmax", f"targets from {t.min()} to {t.max()}", f"0 <= target < {classes}"))
+    return h, t, counted
 
 
 class Exact(nn.Linear):
@@ -80,7 +85,7 @@ class Sampled(_Drawn):
     def loss(self, h: Tensor, targets: Any) -> Tensor:
         if not self.training:
             return super().loss(h, targets)
-        h, t, _ = rows(h, targets)
+        h, t, _ = rows(h, targets, self.sampler.classes)
         ids, log_counts = self.draw(t)
         true, others = self._scores(h, t, ids, log_counts)
         others = ops.where(t[:, None] == ids, NEVER, others)
@@ -110,7 +115,7 @@ class NCE(_Drawn):
     def loss(self, h: Tensor, targets: Any) -> Tensor:
         if not self.training:
             return super().loss(h, targets)
-        h, t, _ = rows(h, targets)
+        h, t, _ = rows(h, targets, self.sampler.classes)
         noise = self.sampler.draw(self.samples, self.generator)
         q = self.sampler.probability(np.concatenate([noise, t]))
         true, others = self._scores(h, t, noise, np.log(self.samples * q * self.sampler.classes))
@@ -173,13 +178,13 @@ class Adaptive(nn.Module):
         return found
 
     def loss(self, h: Tensor, targets: Any) -> Tensor:
-        h, t, _ = rows(h, targets)
+        h, t, _ = rows(h, targets, self.ends[-1])
         losses = [loss for _, loss in self._parts(h, t, "sum")]
         return ops.sum(ops.stack(losses)) * (1 / max(len(t), 1))
 
     def nll(self, h: Tensor, targets: Any) -> Tensor:
         shape = np.shape(targets)
-        h, t, counted = rows(h, targets)
+        h, t, counted = rows(h, targets, self.ends[-1])
         total = Tensor(np.zeros(math.prod(shape), h.dtype))
         for at, loss in self._parts(h, t, "none"):
             total = ops.scatter_add(total, counted[at], loss)

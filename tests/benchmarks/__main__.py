@@ -5,8 +5,8 @@ from __future__ import annotations
 import importlib
 import sys
 
-NAMES = ["start", "compile", "small_op", "elementwise", "matmul", "memory", "training", "recurrent", "cells", "long",
-         "jax", "faults"]  # fmt: skip
+NAMES = ["start", "compile", "small_op", "elementwise", "matmul", "memory", "training", "softmax", "recurrent",
+         "cells", "long", "jax", "faults"]  # fmt: skip
 
 for name in [n for n in sys.argv[1:] if n in NAMES] or NAMES:
     print(f"\n== {name}", flush=True)
