@@ -5,14 +5,72 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from itertools import repeat
 from typing import Any
 
 import numpy as np
 
 from minigrad.errors import UserError, describe
+from minigrad.models.settings import Settings, choice, flag, whole
 
 UNKNOWN, END = "<UNK>", "<EOS>"
+
+
+# ---------------------------------------------------------------- what a word is
+
+TITLES = ("Mr", "Mrs", "Ms", "Dr", "St", "Mme", "Messrs")  # the point behind them belongs to the word
+SPACES = "".join(c for c in map(chr, range(0x3001)) if c.isspace())
+_NO_TITLE = "".join(rf"(?<!\b{title}\.)" for title in TITLES)
+_QUOTE = r"""["'\u201d\u2019)\]]"""  # those that close
+_PROSE = re.compile(
+    rf"(?i:{'|'.join(TITLES)})\.(?=\s)"
+    r"|\d+(?:[.,]\d+)+"
+    r"|[^\W_]+(?:['\u2019-][^\W_]+)*"
+    # the first of several spaces, as the end of a sentence
+    rf"|(?<=[.!?])(?i:{_NO_TITLE})\s"
+    rf"|(?:(?<=[.!?]{_QUOTE})|(?<=[.!?]{_QUOTE}{_QUOTE}))\s"
+    r"|(?<=\S)(?=[^\S\n]*\n[^\S\n]*\n)\s"
+    r"|\S"
+)
+
+TOKENISERS: dict[str, Callable[[str], list[str]]] = {
+    "words": _PROSE.findall,
+    "spaces": lambda text: text.replace("\n", f" {END} ").split(),
+}
+
+
+def whole_words(blocks: Iterable[str]) -> Iterator[str]:
+    """The same text in blocks that end where a word begins, so that the words of each are those of the whole.
+
+    >>> list(whole_words(["to be o", "r", " not", " to be"]))
+    ['to be ', 'or ', 'not to ', 'be']
+    """
+    rest: list[str] = []
+    for block in blocks:
+        if found := _LAST_START.match(block):
+            yield "".join(rest) + block[: found.end()]
+            rest = [block[found.end() :]]
+        else:
+            rest.append(block)
+    if any(rest):
+        yield "".join(rest)
+
+
+_LAST_START = re.compile(r".*\s(?=\S)", re.DOTALL)
+
+
+def _codes(text: str) -> np.ndarray:
+    """Code points (len(text),)."""
+    return np.frombuffer(text.encode("utf-32-le", "surrogatepass"), "<u4")
+
+
+def _halves(text: str) -> bool:
+    """Whether there are surrogates, which no UTF-8 holds."""
+    return any("\ud800" <= c <= "\udfff" for c in text)
+
+
+# ---------------------------------------------------------------- vocabularies
 
 
 class CharVocabulary:
@@ -206,6 +264,38 @@ class WordVocabulary:
 Vocabulary = CharVocabulary | WordVocabulary
 
 
+@dataclass(frozen=True)
+class VocabularyConfig(Settings):
+    """What a vocabulary is made of.
+
+    >>> len(VocabularyConfig(level="word", tokens="spaces").build(["to be or ", "not to be"]))
+    6
+    """
+
+    level: str = choice("char", ("char", "word"), "what the model reads and writes one by one")
+    vocab_size: int | None = whole(None, 3, 10**9, "words, <UNK> and <EOS> that are told apart  [default: 10,000]")
+    min_count: int = whole(1, 1, 10**9, "how often a word or character must occur, rarer ones becoming <UNK>")
+    tokens: str = choice("words", tuple(TOKENISERS), "words of prose, or what stands between spaces, a sentence a line")
+    lower: bool = flag("read capital letters of words as small ones")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.level == "char":
+            wrong = {"vocab_size": self.vocab_size, "tokens spaces": self.tokens == "spaces", "lower": self.lower}
+            if given := [f"--{name.replace('_', '-')}" for name, value in wrong.items() if value]:
+                raise UserError(describe("level", f"{given[0]} with characters", "words", "add --level word"))
+
+    @property
+    def unit(self) -> str:
+        return "word" if self.level == "word" else "character"
+
+    def build(self, blocks: Iterable[str]) -> Vocabulary:
+        """That of a text."""
+        if self.level == "char":
+            return CharVocabulary.build(blocks, self.min_count)
+        return WordVocabulary.build(blocks, self.vocab_size or 10_000, self.min_count, self.tokens, self.lower)
+
+
 def vocabulary_from_json(where: str, values: Any) -> Vocabulary:
     """The vocabulary that ``to_json`` gave; UserError if a file holds anything else.
 
@@ -217,56 +307,3 @@ def vocabulary_from_json(where: str, values: Any) -> Vocabulary:
         if kind == known.kind:
             return known.from_json(where, values)
     raise UserError(describe(where, "a damaged vocabulary", "one of characters or words"))
-
-
-# ---------------------------------------------------------------- what a word is
-
-TITLES = ("Mr", "Mrs", "Ms", "Dr", "St", "Mme", "Messrs")  # the point behind them belongs to the word
-SPACES = "".join(c for c in map(chr, range(0x3001)) if c.isspace())
-_NO_TITLE = "".join(rf"(?<!\b{title}\.)" for title in TITLES)
-_QUOTE = r"""["'\u201d\u2019)\]]"""  # those that close
-_PROSE = re.compile(
-    rf"(?i:{'|'.join(TITLES)})\.(?=\s)"
-    r"|\d+(?:[.,]\d+)+"
-    r"|[^\W_]+(?:['\u2019-][^\W_]+)*"
-    # the first of several spaces, as the end of a sentence
-    rf"|(?<=[.!?])(?i:{_NO_TITLE})\s"
-    rf"|(?:(?<=[.!?]{_QUOTE})|(?<=[.!?]{_QUOTE}{_QUOTE}))\s"
-    r"|(?<=\S)(?=[^\S\n]*\n[^\S\n]*\n)\s"
-    r"|\S"
-)
-
-TOKENISERS: dict[str, Callable[[str], list[str]]] = {
-    "words": _PROSE.findall,
-    "spaces": lambda text: text.replace("\n", f" {END} ").split(),
-}
-
-
-def whole_words(blocks: Iterable[str]) -> Iterator[str]:
-    """The same text in blocks that end where a word begins, so that the words of each are those of the whole.
-
-    >>> list(whole_words(["to be o", "r", " not", " to be"]))
-    ['to be ', 'or ', 'not to ', 'be']
-    """
-    rest: list[str] = []
-    for block in blocks:
-        if found := _LAST_START.match(block):
-            yield "".join(rest) + block[: found.end()]
-            rest = [block[found.end() :]]
-        else:
-            rest.append(block)
-    if any(rest):
-        yield "".join(rest)
-
-
-_LAST_START = re.compile(r".*\s(?=\S)", re.DOTALL)
-
-
-def _codes(text: str) -> np.ndarray:
-    """Code points (len(text),)."""
-    return np.frombuffer(text.encode("utf-32-le", "surrogatepass"), "<u4")
-
-
-def _halves(text: str) -> bool:
-    """Whether there are surrogates, which no UTF-8 holds."""
-    return any("\ud800" <= c <= "\udfff" for c in text)

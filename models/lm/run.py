@@ -7,6 +7,7 @@ import os
 import shlex
 import time
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +20,9 @@ from minigrad.models.batches import Windows
 from minigrad.models.lm.model import LanguageConfig, LanguageModel, Training
 from minigrad.models.progress import Bar, Metrics, clock, interruptible
 from minigrad.models.settings import Settings, real, whole
-from minigrad.models.text import Text
+from minigrad.models.text import Text, encoded
 from minigrad.models.training import BUDGETS, Diverged, Recipe, Step, Trainer
-from minigrad.models.vocabulary import CharVocabulary
+from minigrad.models.vocabulary import Vocabulary, VocabularyConfig
 
 
 @dataclass(frozen=True)
@@ -29,41 +30,68 @@ class Pace(Settings):
     """How often a run looks up from its work, which changes nothing in its result."""
 
     validations: int = whole(10, 0, 10**6, "validations on the way, evenly over the budget, each with a save")
-    validation_chars: int = whole(131_072, 2, 10**12, "characters of the held-out tenth that are read, at most")
+    validation_chars: int = whole(131_072, 2, 10**12, "characters or words to validate with, at most")
     save_every: float = real(30.0, 0, math.inf, "seconds between two saves", closed=True)
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """What is read: a text, and another to validate with; without one, the last tenth is held out."""
+
+    text: Text
+    validation: Text | None = None
+
+    def parts(self, unit: str) -> tuple[Text, Text]:
+        """To train on, and to validate with."""
+        return (self.text, self.validation) if self.validation else self.text.parts(unit)
+
+    def vocabulary(self, config: VocabularyConfig) -> Vocabulary:
+        """All characters, but of the words those to train on: of the others nothing could be learnt."""
+        train, held_out = self.parts(config.unit)
+        return config.build(chain(train.blocks(), held_out.blocks() if config.unit == "character" else ()))
+
+    def fingerprint(self) -> dict[str, Any]:
+        """What tells this corpus from another, for a checkpoint."""
+        return {"text": self.text.fingerprint(), "validation": self.validation and self.validation.fingerprint()}
 
 
 class LanguageRun:
     """A model, the trainer of it, and the file ``out`` that keeps both.
 
-    On the way the last tenth of the text is validated as ``batch`` streams side by side, at the end as one.
+    On the way the held-out text is read as ``batch`` streams side by side, at the end as one.
     """
 
-    def __init__(self, text: Text, model: LanguageModel, recipe: Recipe, out: Path, pace: Pace,
-                 training: Training | None = None):  # fmt: skip
-        self.text, self.model, self.out, self.pace = text, model, out, pace
-        ids, held_out = (model.vocabulary.encode(part.content) for part in text.parts())
-        self.held_out = held_out[: pace.validation_chars]
-        self.batches = Windows(ids, recipe.batch, recipe.window, recipe.reset)
+    def __init__(self, corpus: Corpus, model: LanguageModel, recipe: Recipe, out: Path, pace: Pace,
+                 spelling: VocabularyConfig, training: Training | None = None):  # fmt: skip
+        self.corpus, self.model, self.out, self.pace, self.spelling = corpus, model, out, pace, spelling
+        self.unit = model.vocabulary.unit
+        self.units = "chars" if self.unit == "character" else f"{self.unit}s"
+        text, held_out = corpus.parts(self.unit)
+        ids = encoded(model.vocabulary, text)
+        self.held_out = encoded(model.vocabulary, held_out, pace.validation_chars)
+        unknown = model.vocabulary.unknown
+        self.unknown = None if unknown is None else int((self.held_out == unknown).sum())
+        self.trained_on = len(ids)
+        self.batches = Windows(ids, recipe.batch, recipe.window, recipe.reset, unit=self.unit)
         if len(self.held_out) < 2:
-            got = f"{len(self.held_out)} characters to validate"
+            got = f"{len(self.held_out)} {self.unit}s to validate"
             raise UserError(describe("text", got, "2 at least", "use a longer text"))
         self.trainer = Trainer(model, self.batches, model.initial_state(recipe.batch), recipe)
         if training:
             self.trainer.restore(f"checkpoint {out}", *training)
-        self.corpus = text.fingerprint()
         self.metrics = Metrics(out.with_suffix(".metrics.jsonl"), self.trainer.number)
         self.saved: int | None = None  # the step that the file holds
 
     @classmethod
-    def new(cls, text: Text, config: LanguageConfig, recipe: Recipe, out: Path, pace: Pace) -> LanguageRun:
+    def new(cls, corpus: Corpus, config: LanguageConfig, recipe: Recipe, out: Path, pace: Pace,
+            spelling: VocabularyConfig) -> LanguageRun:  # fmt: skip
         """From the beginning."""
         rng = np.random.default_rng(recipe.seed)
-        model = LanguageModel(config, CharVocabulary.of(text.content), generator=rng)
-        return cls(text, model, recipe, out, pace)
+        model = LanguageModel(config, corpus.vocabulary(spelling), generator=rng)
+        return cls(corpus, model, recipe, out, pace, spelling)
 
     @classmethod
-    def resume(cls, path: Path, text: Text, explicit: dict[str, Any], out: Path | None, pace: Pace) -> LanguageRun:
+    def resume(cls, path: Path, corpus: Corpus, explicit: dict[str, Any], out: Path | None, pace: Pace) -> LanguageRun:
         """From a checkpoint. ``explicit`` options must agree with it, but for a new budget."""
         where = f"checkpoint {path}"
         model, training = LanguageModel.load_for_training(path)
@@ -71,14 +99,15 @@ class LanguageRun:
             raise UserError(describe(where, "a model without the state of its training", "a file written by lm train"))
         facts = training[1]
         recipe = Recipe.from_json(where, facts.get("recipe"))
+        spelling = VocabularyConfig.from_json(where, facts.get("spelling"))
         if budget := {name: explicit[name] for name in BUDGETS if name in explicit}:
             recipe = replace(recipe, **{**dict.fromkeys(BUDGETS), **budget})
-        for name, value in {**model.config.to_json(), **recipe.to_json()}.items():
+        for name, value in {**model.config.to_json(), **recipe.to_json(), **spelling.to_json()}.items():
             if explicit.get(name, value) != value:
-                got = f"--{name} {explicit[name]}"
+                got = f"--{name.replace('_', '-')} {explicit[name]}"
                 raise UserError(describe("resume", got, str(value), "a resumed run keeps its settings"))
-        _same_text(facts.get("corpus"), text)
-        run = cls(text, model, recipe, out or path, pace, training)
+        _same_texts(facts.get("corpus"), corpus)
+        run = cls(corpus, model, recipe, out or path, pace, spelling, training)
         run.saved = None if out else run.trainer.number
         return run
 
@@ -108,7 +137,7 @@ class LanguageRun:
 
     def train(self, bar: Bar, caught: list[int]) -> None:
         """Steps, with a validation and a save now and then, until the end or a signal."""
-        trainer, chars = self.trainer, self.trainer.recipe.batch * self.trainer.recipe.window
+        trainer, symbols = self.trainer, self.trainer.recipe.batch * self.trainer.recipe.window
         began, done = trainer.seconds, trainer.progress
         validated = math.floor(done * self.pace.validations)
         saved_at = time.monotonic()
@@ -117,9 +146,9 @@ class LanguageRun:
         for step in trainer:
             losses.append(step.loss)
             progress, now = trainer.progress, time.monotonic()
-            speed = len(losses) * chars / max(now - since, 1e-9)
+            speed = len(losses) * symbols / max(now - since, 1e-9)
             left = (trainer.seconds - began) / max(progress - done, 1e-9) * (1 - progress)
-            bar.show(progress, f"loss {np.mean(losses[-50:]):.3f}  {speed:,.0f} chars/s  {clock(left)} left")
+            bar.show(progress, f"loss {np.mean(losses[-50:]):.3f}  {speed:,.0f} {self.units}/s  {clock(left)} left")
             if caught:
                 return
             due = math.floor(progress * self.pace.validations) > validated and progress < 1
@@ -136,11 +165,13 @@ class LanguageRun:
         found = self.model.evaluate(self.held_out, streams=streams, window=self.trainer.recipe.window)
         epoch = step.number / self.batches.per_epoch
         seconds = self.trainer.seconds
-        self.metrics.add(step=step.number, epoch=epoch, seconds=seconds, train_loss=loss, validation_loss=found,
-                         learning_rate=step.rate, gradient_norm=step.norm, characters_per_second=speed)  # fmt: skip
+        self.metrics.add(
+            step=step.number, epoch=epoch, seconds=seconds, train_loss=loss, validation_loss=found,
+            learning_rate=step.rate, gradient_norm=step.norm, **{f"{self.unit}s_per_second": speed},
+        )  # fmt: skip
         bar.line(
             f"{clock(seconds):>6}  step {step.number:>6,}  epoch {epoch:6.2f}  train {loss:.3f}  "
-            f"validation {found:.3f} nats a character  {speed:,.0f} chars/s"
+            f"validation {found:.3f} nats a {self.unit}  {speed:,.0f} {self.units}/s"
         )
 
     # ---------------------------------------------------------------- its file
@@ -150,7 +181,8 @@ class LanguageRun:
         if self.saved == self.trainer.number:
             return
         arrays, facts = self.trainer.state()
-        self.model.save(self.out, (arrays, {**facts, "corpus": self.corpus}))
+        facts |= {"corpus": self.corpus.fingerprint(), "spelling": self.spelling.to_json()}
+        self.model.save(self.out, (arrays, facts))
         self.saved = self.trainer.number
 
     def check_output(self) -> None:
@@ -173,12 +205,19 @@ class LanguageRun:
     def introduce(self) -> None:
         config, recipe = self.model.config, self.trainer.recipe
         count = sum(p.size for p in self.model.parameters())
+        known, total = len(self.model.vocabulary), self.corpus.text.characters
+        size = f"{total:,} characters, {known} different"
+        if self.unit == "word":
+            size = f"{self.trained_on:,} words to train on, {known:,} in the vocabulary"
         layers = "1 layer" if config.layers == 1 else f"{config.layers} layers"
         click.echo(
-            f"{config.cell} of {layers} with {config.hidden} units, {count:,} parameters; {self.text.name}: "
-            f"{len(self.text.content):,} characters, {len(self.model.vocabulary)} different; {recipe.budget()}",
+            f"{config.cell} of {layers} with {config.hidden} units, {count:,} parameters; "
+            f"{self.corpus.text.name}: {size}; {recipe.budget()}",
             err=True,
         )
+        if self.unknown is not None:
+            n, share = len(self.held_out), self.unknown / len(self.held_out)
+            click.echo(f"to validate: {n:,} {self.unit}s, {self.unknown:,} of them unknown ({share:.1%})", err=True)
         if self.trainer.number:
             click.echo(f"going on after step {self.trainer.number:,}", err=True)
 
@@ -186,23 +225,30 @@ class LanguageRun:
         nats = self.model.evaluate(self.held_out)
         step, seconds = self.trainer.number, self.trainer.seconds
         epoch = step / self.batches.per_epoch
-        self.metrics.add(step=step, epoch=epoch, seconds=seconds, validation_loss=nats, final=True)
+        unknown = {} if self.unknown is None else {"unknown": self.unknown}
+        self.metrics.add(step=step, epoch=epoch, seconds=seconds, validation_loss=nats, **unknown, final=True)
         click.echo(
             f"{clock(seconds):>6}  step {step:>6,}  epoch {epoch:6.2f}  validation as one stream {nats:.4f} nats "
-            f"a character, {nats / math.log(2):.3f} bits, perplexity {math.exp(nats):.2f}",
+            f"a {self.unit}, {nats / math.log(2):.3f} bits, perplexity {math.exp(nats):.2f}",
             err=True,
         )
         click.echo(f"saved {self.out}", err=True)
 
 
-def _same_text(fingerprint: Any, text: Text) -> None:
-    if fingerprint != text.fingerprint():
-        known = fingerprint if isinstance(fingerprint, dict) else {}
-        name, n = known.get("name"), known.get("characters")
-        expected = f"the text that training began with, {name!r} of {n} characters"
-        raise UserError(
-            describe("resume", f"{text.name!r} of {len(text.content)} characters", expected, "pass it with --text")
-        )
+def _same_texts(known: Any, corpus: Corpus) -> None:
+    """That a checkpoint was trained on these."""
+    known = known if isinstance(known, dict) else {}
+    for option, text in (("text", corpus.text), ("validation", corpus.validation)):
+        old, found = known.get(option), text and text.fingerprint()
+        if old != found:
+            got, name = (_name(fingerprint) for fingerprint in (found, old))
+            do = f"pass it with --{option}" if old else f"leave --{option} out"
+            raise UserError(describe("resume", f"--{option} {got}", f"what training began with, {name}", do))
+
+
+def _name(fingerprint: Any) -> str:
+    known = fingerprint if isinstance(fingerprint, dict) else {}
+    return f"{known.get('name')!r} of {known.get('characters')} characters" if known else "none"
 
 
 def free_name(path: Path) -> Path:

@@ -85,7 +85,7 @@ def figures(model: LanguageModel, content: Text, ids: np.ndarray, nats: float) -
     """What is printed, from the sum of -log p over all symbols but the first."""
     v, n, bits = model.vocabulary, len(ids) - 1, nats / math.log(2)
     if v.unit == "word":
-        characters, words = len(content), n
+        characters, words = content.characters, n
     else:
         characters, words = n, sum(len(piece.split()) for piece in whole_words(content.blocks()))
     unknown = 0 if v.unknown is None else int(np.count_nonzero(ids[1:] == v.unknown))

@@ -12,8 +12,10 @@ from click.core import ParameterSource
 from minigrad.models.lm.commands import chosen_text, lm, text_option
 from minigrad.models.lm.commands.use import print_sample
 from minigrad.models.lm.model import LanguageConfig
-from minigrad.models.lm.run import LanguageRun, Pace, free_name
+from minigrad.models.lm.run import Corpus, LanguageRun, Pace, free_name
+from minigrad.models.text import read_text
 from minigrad.models.training import BUDGETS, Recipe
+from minigrad.models.vocabulary import VocabularyConfig
 
 DEFAULT_OUT = Path("runs/lm.safetensors")
 DEFAULT_MINUTES = 2.0
@@ -21,6 +23,8 @@ DEFAULT_MINUTES = 2.0
 
 @lm.command()
 @text_option
+@click.option("--validation", metavar="FILE", help="UTF-8 text to validate with, instead of the last tenth of --text")
+@VocabularyConfig.options
 @LanguageConfig.options
 @Recipe.options
 @Pace.options
@@ -31,23 +35,32 @@ DEFAULT_MINUTES = 2.0
 @click.option("--prompt", default="", help="beginning of the sample at the end")
 @click.pass_context
 def train(
-    ctx: click.Context, text: str | None, out: Path | None, resume: Path | None, prompt: str, **settings: Any
+    ctx: click.Context,
+    text: str | None,
+    validation: str | None,
+    out: Path | None,
+    resume: Path | None,
+    prompt: str,
+    **settings: Any,
 ) -> None:
-    """Train a model of the characters of a text; the last tenth is kept for validation.
+    """Train a model of the characters or words of a text; the last tenth is kept for validation.
 
     The budget is one of --minutes, --epochs and --steps; 2 minutes if none is given. Ctrl-C saves.
     """
-    content, pace = chosen_text(text), Pace.pick(settings)
+    corpus = Corpus(chosen_text(text), read_text(validation) if validation else None)
+    pace = Pace.pick(settings)
     if resume:
         explicit = {k: v for k, v in settings.items() if ctx.get_parameter_source(k) is ParameterSource.COMMANDLINE}
-        run = LanguageRun.resume(resume, content, explicit, out, pace)
+        run = LanguageRun.resume(resume, corpus, explicit, out, pace)
     else:
         if all(settings[name] is None for name in BUDGETS):
             settings["minutes"] = DEFAULT_MINUTES
         config, recipe = LanguageConfig.pick(settings), Recipe.pick(settings)
-        run = LanguageRun.new(content, config, recipe, out or free_name(DEFAULT_OUT), pace)
+        spelling = VocabularyConfig.pick(settings)
+        run = LanguageRun.new(corpus, config, recipe, out or free_name(DEFAULT_OUT), pace, spelling)
     run.model.vocabulary.encode(prompt, "prompt")
-    code = run.run(["--text", text] if text else [])
+    files = {"--text": text, "--validation": validation}
+    code = run.run([word for name, path in files.items() if path for word in (name, path)])
     if code == 0:
         click.echo()
         print_sample(run.model, 500, 0.8, prompt, run.trainer.recipe.seed)
