@@ -17,6 +17,7 @@ from minigrad.models.lm.ngram import mixed
 from minigrad.models.lm.score import windows
 
 EPSILON = 1e-8
+LOST = 1e4  # nats of a symbol above which a rate was too large
 SCORES = 2**22  # of positions against the cache that are in memory at once, at most
 
 
@@ -50,18 +51,20 @@ def _dynamic(model: Any, parts: Iterator[tuple[np.ndarray, np.ndarray]], rate: f
     state = model.initial_state(1)
     for inputs, targets in parts:
         nll, after = model.nll(inputs, targets, state)
-        if not np.isfinite(nll).all():
-            raise UserError(describe("dynamic", "a prediction that is no number", "finite ones", "use a smaller rate"))
+        if not nll.max() < LOST:
+            got = f"a symbol predicted with {nll.max():.3g} nats"
+            raise UserError(describe("dynamic", got, "a model that learns", "use a smaller rate"))
         yield nll[:, 0].astype(np.float64)
         if rate:
             for name, p, g in _gradients(model, inputs, targets, state):
                 with np.errstate(over="ignore", invalid="ignore"):  # the next prediction shows it
-                    new = p.data - scale[name] * g + back[name] * (trained[name] - p.data)
-                    p.data = new.astype(p.data.dtype)
+                    new = p.data - scale[name] * g
+                    new = new + back[name] * (trained[name] - p.data) if decay else new
+                p.data = new.astype(p.data.dtype, copy=False)
         state = after
 
 
-def gradient_rms(model: Any, ids: np.ndarray, *, window: int = 20, most: int = 1000) -> dict[str, np.ndarray]:
+def gradient_rms(model: Any, ids: np.ndarray, *, window: int = 20, most: int = 500) -> dict[str, np.ndarray]:
     """Root of the mean square of each parameter's gradient over the first windows of a text (``most`` of them)."""
     model = _twin(model)
     squares, n, state = {name: np.zeros_like(p) for name, p in model.state_dict().items()}, 0, model.initial_state(1)

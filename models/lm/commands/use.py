@@ -201,7 +201,7 @@ def _lines(file: str) -> Iterator[str]:
     """The lines of a file that are not empty."""
     if file == "-":
         try:
-            content = click.get_binary_stream("stdin").read().decode("utf-8")
+            content = sys.stdin.buffer.read().decode("utf-8")
         except UnicodeDecodeError as error:
             raise UserError(describe("standard input", f"a byte that is not UTF-8 at {error.start}", "text")) from None
     else:
