@@ -34,6 +34,11 @@ def real(default: float | None, low: float, high: float, help: str, *, closed: b
     return _field(default, float, expected, ok, help)
 
 
+def share(default: float | None, help: str) -> Any:
+    """A number in (0, 1]; a default of None makes it optional."""
+    return _field(default, float, "a number above 0, 1 at most", lambda v: _is(v, (int, float)) and 0 < v <= 1, help)
+
+
 def choice(default: str, options: tuple[str, ...], help: str) -> Any:
     """One of a few words."""
     return _field(default, click.Choice(options), f"one of {', '.join(options)}", lambda v: v in options, help)

@@ -129,6 +129,10 @@ class CharVocabulary:
         """Blocks that may be encoded one by one."""
         return blocks
 
+    def split(self, text: str) -> list[str]:
+        """What ``encode`` makes a number of each."""
+        return list(text)
+
     def encode(self, text: str, where: str = "text", before: int = 0) -> np.ndarray:
         """Integers (len(text),); UserError naming the first character that is not in the vocabulary.
 
@@ -222,9 +226,13 @@ class WordVocabulary:
         """Blocks that may be encoded one by one."""
         return whole_words(blocks)
 
+    def split(self, text: str) -> list[str]:
+        """What ``encode`` makes a number of each: words, marks and ends of sentences."""
+        return TOKENISERS[self.tokens](text.lower() if self.lower else text)
+
     def encode(self, text: str, where: str = "text", before: int = 0) -> np.ndarray:
         """Integers (n,) of the n words and ends of sentences. A text that ends without one gets none."""
-        tokens = TOKENISERS[self.tokens](text.lower() if self.lower else text)
+        tokens = self.split(text)
         return np.fromiter(map(self._get, tokens, repeat(self.unknown)), np.int32, len(tokens))
 
     def decode(self, ids: Iterable[int]) -> str:

@@ -183,14 +183,6 @@ def test_figures_agree(model):
     assert f"{found['bits']:.4f}" in run("lm", "eval", model, "--text", "text.txt").stdout
 
 
-def test_scores(model):
-    loaded = LanguageModel.load(model)
-    lines = run("lm", "score", model, "the cat", "a dog sat", "", "--json").stdout.splitlines()
-    for sentence, record in zip(["the cat", "a dog sat", ""], map(json.loads, lines), strict=True):
-        assert record == {"text": sentence, "log_probability": loaded.score(sentence), "characters": len(sentence)}
-    assert "the cat" in run("lm", "score", model, "the cat").stdout
-
-
 def test_the_root_command():
     assert run("--version").stdout.startswith("minigrad ")
     assert "lm" in run("--help").stdout and "info" in run().stdout

@@ -12,7 +12,6 @@ import minigrad as mg
 from minigrad import nn
 from minigrad.errors import UserError
 from minigrad.models import LanguageConfig, LanguageModel
-from minigrad.models.lm.model import draw
 
 
 def log_probabilities(model, text):
@@ -97,21 +96,10 @@ def test_samples_repeat_by_seed_and_never_leave_a_mode_behind():
 def test_temperature_zero_is_the_likeliest_at_every_step():
     model = make()
     text = "the " + "".join(model.sample(10, temperature=0, prompt="the "))
-    ids = model.vocabulary.encode(text)
-    logits = model(ids[:-1, None])[0].numpy()[3:, 0]  # behind the prompt
-    np.testing.assert_array_equal(logits.argmax(-1), ids[4:])
+    ids = np.append(model.vocabulary.start, model.vocabulary.encode(text))
+    logits = model(ids[:-1, None])[0].numpy()[4:, 0]  # behind the prompt
+    np.testing.assert_array_equal(logits.argmax(-1), ids[5:])
     assert text == "the " + "".join(model.sample(10, temperature=1e-300, prompt="the ", generator=0))
-
-
-def test_draws_follow_the_distribution():
-    rng, p = np.random.default_rng(0), np.array([0.1, 0.0, 0.6, 0.3])
-    with np.errstate(divide="ignore"):
-        logits = np.log(p).astype(np.float32)
-    counts = np.bincount([draw(logits, 1.0, rng) for _ in range(4000)], minlength=4) / 4000
-    np.testing.assert_allclose(counts, p, atol=0.03)
-    assert counts[1] == 0
-    flat = np.bincount([draw(logits[[0, 2]], 1e9, rng) for _ in range(2000)]) / 2000
-    np.testing.assert_allclose(flat, 0.5, atol=0.05)
 
 
 @pytest.mark.parametrize("temperature", [-1.0, math.nan, math.inf])

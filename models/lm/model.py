@@ -19,6 +19,8 @@ from minigrad.engine import Tensor, no_grad
 from minigrad.engine.tree import leaves, rebuild
 from minigrad.errors import MinigradError, UserError, describe
 from minigrad.models.batches import columns
+from minigrad.models.lm.decode import Sampling, sample
+from minigrad.models.lm.score import log_probabilities
 from minigrad.models.lm.softmaxes import SOFTMAXES, make_softmax, shapes
 from minigrad.models.settings import Settings, choice, flag, real, whole
 from minigrad.models.vocabulary import Vocabulary, vocabulary_from_json
@@ -181,7 +183,7 @@ class LanguageModel(nn.Module):
 
     def nll(self, inputs: Any, targets: Any, state: Any = None) -> tuple[np.ndarray, Any]:
         """Exact -log p(target) in nats, (T, B), without dropout and unrecorded, and the state."""
-        with self._inference():
+        with self.inference():
             h, state = self.hidden(inputs, state)
             return self.output.nll(h, targets).numpy(), state
 
@@ -226,7 +228,7 @@ class LanguageModel(nn.Module):
         return rebuild(state, [ops.where(rows, new, s) for new, s in zip(self.start or [0.0] * len(old), old)])
 
     @contextmanager
-    def _inference(self) -> Iterator[None]:
+    def inference(self) -> Iterator[None]:
         """No dropout, nothing recorded."""
         before = self.training
         self.eval()
@@ -255,30 +257,14 @@ class LanguageModel(nn.Module):
         return total / inputs.size
 
     def score(self, text: str) -> float:
-        """log p(text) in nats: the sum over its characters, the first following a line end."""
-        ids = self.vocabulary.encode(text, "score")
-        return -len(ids) * self.evaluate(np.append(self.vocabulary.start, ids)) if len(ids) else 0.0
+        """log p(text) in nats: the sum over its symbols, the first of which follows a line end."""
+        return float(log_probabilities(self, [text])[0].sum())
 
-    def sample(self, length: int, temperature: float = 1.0, prompt: str = "", generator: Seed = None) -> Iterator[str]:
-        """Yield ``length`` characters after ``prompt``, each drawn from softmax(logits / temperature).
-
-        At temperature 0 each is the likeliest. The prompt itself is not yielded; without one, the text begins after
-        a line end.
-        """
-        if length < 0:
-            raise UserError(describe("length", str(length), "0 or more"))
-        if not (np.isfinite(temperature) and temperature >= 0):
-            raise UserError(describe("temperature", str(temperature), "a number of at least 0"))
-        context = self.vocabulary.encode(prompt, "prompt") if prompt else np.array([self.vocabulary.start])
-        return self._sample(length, temperature, context, as_generator(generator))
-
-    def _sample(self, length: int, temperature: float, ids: np.ndarray, rng: np.random.Generator) -> Iterator[str]:
-        state = None
-        for _ in range(length):
-            with self._inference():  # left before each yield: the caller's mode is its own
-                logits, state = self(ids[:, None], state)
-            ids = np.array([draw(logits.numpy()[-1, 0], temperature, rng)])
-            yield self.vocabulary.decode(ids)
+    def sample(self, length: int = 500, temperature: float = 1.0, prompt: str = "", generator: Seed = None, *,
+               top_k: int | None = None, top_p: float | None = None, unknown: bool = False,
+               stop: bool = False) -> Iterator[str]:  # fmt: skip
+        """Yield a text that goes on after ``prompt``, symbol by symbol; see ``Sampling`` for the settings."""
+        return sample(self, Sampling(length, temperature, top_k, top_p, unknown, stop), prompt, generator)
 
     # ---------------------------------------------------------------- on disk
 
@@ -317,16 +303,6 @@ class LanguageModel(nn.Module):
         facts = meta.get("training")
         arrays = {name.removeprefix(TRAINING): a for name, a in tensors.items() if name.startswith(TRAINING)}
         return model, (arrays, facts) if isinstance(facts, dict) else None
-
-
-def draw(logits: np.ndarray, temperature: float, rng: np.random.Generator) -> int:
-    """A symbol from softmax(logits / temperature), logits (V,); the likeliest at temperature 0."""
-    if temperature == 0:
-        return int(logits.argmax())
-    with np.errstate(over="ignore", under="ignore"):
-        weights = np.exp((logits.astype(np.float64) - logits.max()) / temperature)
-    cumulative = weights.cumsum()
-    return int(np.searchsorted(cumulative, rng.random() * cumulative[-1], side="right"))
 
 
 def _check_sizes(where: str, config: LanguageConfig, symbols: int, parameters: dict[str, np.ndarray]) -> None:
