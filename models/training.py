@@ -81,7 +81,7 @@ class Trainer:
               anywhere without changing that
 
     >>> from minigrad.models import CharVocabulary, LanguageConfig, LanguageModel
-    >>> from minigrad.models.text import Windows
+    >>> from minigrad.models.batches import Windows
     >>> text = "to be or not to be " * 9
     >>> model = LanguageModel(LanguageConfig(hidden=8), CharVocabulary.of(text), generator=0)
     >>> batches = Windows(model.vocabulary.encode(text), batch=2, window=5, reset=4)

@@ -1,7 +1,7 @@
 """A small text, a small model and a short recipe, for the tests of language models."""
 
 from minigrad.models import CharVocabulary, LanguageConfig, LanguageModel, Recipe, Trainer
-from minigrad.models.text import Windows
+from minigrad.models.batches import Windows
 
 TEXT = "the cat sat on the mat, and the dog saw the cat.\n" * 20
 SMALL = LanguageConfig(hidden=12, embedding=6)

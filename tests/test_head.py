@@ -87,6 +87,17 @@ def test_derivatives_to_order_3_equal_numerical_ones():
     check_grad(lambda x, w, b: mg.linear_cross_entropy(x, w, targets, b, label_smoothing=0.1), *arrays, order=3)
 
 
+@pytest.mark.parametrize("dtype", ["uint8", "int16", "int32", "uint64"])
+def test_targets_of_every_integer_dtype(dtype):
+    x, w = np.random.default_rng(0).standard_normal((2, 5, 3))
+    found, expected = (
+        mg.value_and_grad(lambda x: mg.linear_cross_entropy(x, w, targets))(x)
+        for targets in (np.arange(5, dtype=dtype), np.arange(5))
+    )
+    assert found[0].item() == expected[0].item() and found[1].numpy().tobytes() == expected[1].numpy().tobytes()
+    check_grad(lambda w: mg.linear_cross_entropy(x, w, np.arange(5, dtype=dtype)), w, order=2)
+
+
 def test_an_input_that_is_used_twice_has_one_gradient_at_every_order():
     w = np.random.default_rng(0).standard_normal((9, 9))
     check_grad(lambda w: mg.linear_cross_entropy(w, w, np.arange(9)), w, order=2)

@@ -9,7 +9,8 @@ from lm_cases import make
 import minigrad as mg
 from minigrad.errors import UserError
 from minigrad.models import CharVocabulary
-from minigrad.models.text import Text, Windows, columns, default_text, read_text
+from minigrad.models.batches import Windows, columns
+from minigrad.models.text import Text, default_text, read_text
 
 
 def test_a_vocabulary_is_a_bijection_and_survives_json():

@@ -10,7 +10,7 @@ from lm_cases import RECIPE, SMALL, make, make_trainer
 
 from minigrad.errors import UserError
 from minigrad.models import LanguageConfig
-from minigrad.models.text import Windows
+from minigrad.models.batches import Windows
 
 
 @pytest.mark.parametrize("cell", ["lstm", "gru", "rnn"])

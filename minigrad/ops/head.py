@@ -60,6 +60,7 @@ def linear_cross_entropy(x: Any, weight: Any, targets: Any, bias: Any = None, *,
     shape, classes = operands[0].shape[:-1], operands[1].shape[0]
     got = f"x {operands[0].shape}, weight {operands[1].shape}"
     found, valid = _targets(where, got, "x (..., H), weight (V, H)", targets, shape, classes, ignore_index)
+    found = found.astype(np.int64, copy=False)  # the kernel knows no other
 
     def definition(*operands: Tensor) -> Tensor:
         return cross_entropy(linear(*operands), np.where(valid, found, ignore_index), ignore_index=ignore_index,

@@ -17,8 +17,9 @@ from minigrad import nn, ops
 from minigrad.engine import Tensor, no_grad
 from minigrad.engine.tree import tree_map
 from minigrad.errors import MinigradError, UserError, describe
+from minigrad.models.batches import columns
 from minigrad.models.settings import Settings, choice, flag, real, whole
-from minigrad.models.text import CharVocabulary, columns
+from minigrad.models.vocabulary import Vocabulary, vocabulary_from_json
 from minigrad.nn.module import Seed, as_generator
 
 CELLS = {"lstm": nn.LSTM, "gru": nn.GRU, "rnn": nn.RNN}
@@ -55,7 +56,7 @@ class LanguageModel(nn.Module):
     (3, 1, 4)
     """
 
-    def __init__(self, config: LanguageConfig, vocabulary: CharVocabulary, *, generator: Seed = None):
+    def __init__(self, config: LanguageConfig, vocabulary: Vocabulary, *, generator: Seed = None):
         if len(vocabulary) < 2:
             raise UserError(
                 describe("vocabulary", f"the characters {vocabulary.symbols!r}", "two different ones at least")
@@ -181,7 +182,7 @@ class LanguageModel(nn.Module):
         if bad := [name for name, a in tensors.items() if a.dtype.kind == "f" and not np.isfinite(a).all()]:
             raise UserError(describe(where, f"{bad[0]} with NaN or Inf", "finite numbers"))
         config = LanguageConfig.from_json(where, meta.get("config"))
-        vocabulary = CharVocabulary.from_json(where, meta.get("vocabulary"))
+        vocabulary = vocabulary_from_json(where, meta.get("vocabulary"))
         parameters = {name: a for name, a in tensors.items() if not name.startswith(TRAINING)}
         _check_sizes(where, config, len(vocabulary), parameters)
         model = cls(config, vocabulary, generator=0)

@@ -15,11 +15,13 @@ import numpy as np
 
 from minigrad import nn
 from minigrad.errors import UserError, describe
+from minigrad.models.batches import Windows
 from minigrad.models.lm.model import LanguageConfig, LanguageModel, Training
 from minigrad.models.progress import Bar, Metrics, clock, interruptible
 from minigrad.models.settings import Settings, real, whole
-from minigrad.models.text import CharVocabulary, Text, Windows
+from minigrad.models.text import Text
 from minigrad.models.training import BUDGETS, Diverged, Recipe, Step, Trainer
+from minigrad.models.vocabulary import CharVocabulary
 
 
 @dataclass(frozen=True)
