@@ -62,22 +62,24 @@ class Embedding(Module):
 
 class Dropout(Module):
     """In training each element is 0 with probability p, else x / (1 - p); in evaluation x. Masks come from the
-    generator, so a seed repeats them.
+    generator, so a seed repeats them. ``locked``: one mask for all of the first axis, the steps of x (T, ...) (Gal and
+    Ghahramani 2016).
 
     >>> import minigrad as mg
     >>> mg.nn.Dropout(0.5).eval()(mg.tensor([1.0]))
     tensor([1.])
     """
 
-    def __init__(self, p: float = 0.5, *, generator: Seed = None):
+    def __init__(self, p: float = 0.5, *, locked: bool = False, generator: Seed = None):
         if not 0.0 <= p < 1.0:
             raise ValueError(describe("Dropout", f"p={p}", "0 <= p < 1"))
-        self.p, self.generator = p, as_generator(generator)
+        self.p, self.locked, self.generator = p, locked, as_generator(generator)
 
     def forward(self, x: Tensor) -> Tensor:
         if not self.training or self.p == 0.0:
             return x
-        mask = self.generator.random(x.shape, np.float32) >= self.p
+        shape = (1, *x.shape[1:]) if self.locked else x.shape
+        mask = self.generator.random(shape, np.float32) >= self.p
         return ops.dropout(x, ops.astype(Tensor(mask), x.dtype), self.p)
 
 

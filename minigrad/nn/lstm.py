@@ -49,9 +49,14 @@ class LSTM(Recurrent):
         self.recurrent_dropout = self._probability("recurrent_dropout", recurrent_dropout)
         self.gates = 3 if coupled else 4
         super().__init__(input_size, hidden_size, num_layers, **options)
-        forget = slice(0, hidden_size) if coupled else slice(hidden_size, 2 * hidden_size)
+        self.add_forget_bias(forget_bias)
+
+    def add_forget_bias(self, amount: float) -> None:
+        """Open the forget gates of a layer that was just drawn (Jozefowicz, Zaremba and Sutskever 2015)."""
+        H = self.hidden_size
+        forget = slice(0, H) if self.coupled else slice(H, 2 * H)
         for _, suffix in self._directions():
-            getattr(self, f"bias_{suffix}").data[forget] += np.float32(forget_bias)
+            getattr(self, f"bias_{suffix}").data[forget] += np.float32(amount)
 
     def widths(self) -> tuple[int, ...]:
         return (self.proj_size or self.hidden_size, self.hidden_size)

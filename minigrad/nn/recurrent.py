@@ -23,9 +23,11 @@ class Recurrent(Module):
 
     Parameters of layer k (and direction, ``_reverse``): ``weight_ih_lk`` (gates H, I), ``weight_hh_lk`` (gates H, H),
     ``bias_lk`` (gates H,), drawn from U(-1/sqrt(H), 1/sqrt(H)). With ``dropout``, the outputs of every layer but the
-    last are dropped in training. With ``zoneout`` z, each number of the state keeps its value of the step before with
-    probability z in training, and is z s_before + (1 - z) s_new in evaluation (Krueger et al. 2017).
-    ``checkpoint_every`` goes to ``mg.scan``: less memory for long sequences.
+    last are dropped in training, with one mask for all steps if ``locked``. With ``weight_dropout``, each training call
+    drops elements of ``weight_hh``, the same ones at every step (DropConnect; Merity, Keskar and Socher 2018). With
+    ``zoneout`` z, each number of the state keeps its value of the step before with probability z in training, and is
+    z s_before + (1 - z) s_new in evaluation (Krueger et al. 2017). ``checkpoint_every`` goes to ``mg.scan``: less
+    memory for long sequences.
 
     Call ``(x, state=None, lengths=None)``: x (T, B, I), or (B, T, I) if ``batch_first``; lengths integers (B,) in any
     order. Returns ``(output, state)``: output (T, B, D H), D directions; each state (layers D, B, H).
@@ -35,15 +37,16 @@ class Recurrent(Module):
     states = 1
 
     def __init__(self, input_size: int, hidden_size: int, num_layers: int = 1, *, bidirectional: bool = False,
-                 dropout: float = 0.0, zoneout: float = 0.0, batch_first: bool = False,
-                 checkpoint_every: int | None = None, generator: Seed = None):  # fmt: skip
+                 dropout: float = 0.0, locked: bool = False, weight_dropout: float = 0.0, zoneout: float = 0.0,
+                 batch_first: bool = False, checkpoint_every: int | None = None, generator: Seed = None):  # fmt: skip
         for name, n in (("input_size", input_size), ("hidden_size", hidden_size), ("num_layers", num_layers)):
             if n < 1:
                 raise ValueError(describe(type(self).__name__, f"{name}={n}", "1 or more"))
         self.input_size, self.hidden_size, self.num_layers = input_size, hidden_size, num_layers
         self.bidirectional, self.batch_first, self.checkpoint_every = bidirectional, batch_first, checkpoint_every
         self.generator = rng = as_generator(generator)
-        self.dropout = Dropout(dropout, generator=rng)
+        self.dropout = Dropout(dropout, locked=locked, generator=rng)
+        self.weight_dropout = self._probability("weight_dropout", weight_dropout)
         self.zoneout = self._probability("zoneout", zoneout)
         bound = hidden_size**-0.5
         for layer, suffix in self._directions():
@@ -75,9 +78,12 @@ class Recurrent(Module):
         raise NotImplementedError
 
     def cell_parameters(self, suffix: str) -> SimpleNamespace:
-        """The parameters under the names of the cell's equations."""
+        """The parameters under the names of the cell's equations; in training with the weights of this call dropped."""
         names = {"W": "weight_ih", "U": "weight_hh", "b": "bias"}
-        return SimpleNamespace(**{short: getattr(self, f"{name}_{suffix}") for short, name in names.items()})
+        p = SimpleNamespace(**{short: getattr(self, f"{name}_{suffix}") for short, name in names.items()})
+        if self.training and self.weight_dropout:
+            p.U = p.U * self._mask(self.weight_dropout, p.U, *p.U.shape)
+        return p
 
     def _initial(self, state: Any, batch: int, dtype: Any) -> list[Any]:
         """One state for every scan; None is zeros."""

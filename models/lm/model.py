@@ -5,6 +5,7 @@ e_t = E[x_t];  h_t, s_t = recurrent(e_t, s_{t-1});  p(x_{t+1} | x_1 .. x_t) = so
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,40 +16,96 @@ import numpy as np
 
 from minigrad import nn, ops
 from minigrad.engine import Tensor, no_grad
-from minigrad.engine.tree import tree_map
+from minigrad.engine.tree import leaves, rebuild
 from minigrad.errors import MinigradError, UserError, describe
 from minigrad.models.batches import columns
+from minigrad.models.lm.softmaxes import SOFTMAXES, make_softmax, shapes
 from minigrad.models.settings import Settings, choice, flag, real, whole
 from minigrad.models.vocabulary import Vocabulary, vocabulary_from_json
-from minigrad.nn.module import Seed, as_generator
+from minigrad.nn.module import Parameter, Seed, as_generator
 
-CELLS = {"lstm": nn.LSTM, "gru": nn.GRU, "rnn": nn.RNN}
+CELLS: dict[str, tuple[Any, dict[str, Any], int]] = {  # layer, its options, how many times H rows its U has
+    "lstm": (nn.LSTM, {}, 4),
+    "gru": (nn.GRU, {}, 3),
+    "rnn": (nn.RNN, {}, 1),
+    "rnn-relu": (nn.RNN, {"nonlinearity": "relu"}, 1),
+    "gru-after": (nn.GRU, {"reset": "after"}, 3),
+    "gru-simple": (nn.GRU, {"relevance": False}, 2),
+    "lstm-peephole": (nn.LSTM, {"peepholes": True}, 4),
+    "lstm-coupled": (nn.LSTM, {"coupled": True}, 3),
+    "lstm-layernorm": (nn.LSTM, {"layer_norm": True}, 4),
+}
 TRAINING = "training."  # prefix of the tensors of a checkpoint that only a resumed training needs
 
 Training = tuple[dict[str, np.ndarray], dict[str, Any]]
 
 
+def _share(help: str) -> Any:
+    return real(0.0, 0, 1, help, closed=True)
+
+
 @dataclass(frozen=True)
 class LanguageConfig(Settings):
-    """The shape of a language model."""
+    """The shape of a language model, and what makes its training harder to overfit."""
 
     cell: str = choice("lstm", tuple(CELLS), "the recurrent cell")
     layers: int = whole(1, 1, 1000, "recurrent layers")
     hidden: int = whole(256, 1, 1_000_000, "units of each layer (H)")
-    embedding: int = whole(64, 1, 1_000_000, "numbers that stand for a character (D)")
-    dropout: float = real(0.0, 0, 1, "share of each layer's outputs that is dropped in training", closed=True)
-    tied: bool = flag("one matrix for embedding and output (needs D = H)")
+    embedding: int = whole(64, 1, 1_000_000, "numbers that stand for a symbol (D)")
+    tied: bool = flag("one matrix for embedding and output; if D is not H, the last layer has D units")
+    dropout: float = _share("share of each layer's outputs that is dropped in training")
+    input_dropout: float = _share("share of the numbers of each symbol that is dropped")
+    output_dropout: float | None = real(None, 0, 1, "the same for the last layer  [default: --dropout]", closed=True)
+    embedding_dropout: float = _share("share of the symbols that are dropped wherever they stand in a window")
+    variational: bool = flag("dropout masks that stay the same over a window")
+    weight_dropout: float = _share("share of the recurrent weights that is dropped in each window")
+    forget_bias: float = real(1.0, -1000, 1000, "added to the bias of an LSTM's forget gate at the start")
+    learn_state: bool = flag("learn the state at the start of a text; else it is zero")
+    init: float | None = real(None, 0, math.inf, "draw all weights from the uniform distribution from -init to init")
+    softmax: str = choice(
+        "exact", tuple(SOFTMAXES), "the output layer in training; for many words all others are faster"
+    )
+    samples: int = whole(1024, 1, 10**7, "drawn words of the sampled and nce softmax")
+    activation_penalty: float = real(0.0, 0, math.inf, "weight of the mean of h^2 in training", closed=True)
+    temporal_penalty: float = real(0.0, 0, math.inf, "weight of the mean of (h_t - h_{t-1})^2 in training", closed=True)
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.tied and self.embedding != self.hidden:
-            got = f"embedding {self.embedding} and hidden {self.hidden}"
+        if self.tied and self.embedding != self.hidden and self.layers == 1:
+            got = f"embedding {self.embedding} and hidden {self.hidden} in one layer"
             raise UserError(describe("tied", got, "equal sizes", "set --embedding to the size of --hidden"))
+        if self.tied and self.softmax == "adaptive":
+            got = "an adaptive softmax, whose output is no matrix of (V, D)"
+            raise UserError(describe("tied", got, "another softmax", "leave out --tied or --softmax adaptive"))
+        dropouts = (self.dropout, self.input_dropout, self.output_dropout, self.embedding_dropout)
+        if self.variational and not any(dropouts):
+            do = "set --dropout, --input-dropout or --output-dropout"
+            raise UserError(describe("variational", "no dropout", "some, whose mask stays", do))
+
+    @property
+    def features(self) -> int:
+        """What the output layer takes."""
+        return self.embedding if self.tied else self.hidden
+
+    @property
+    def stacks(self) -> list[tuple[str, int, int, int]]:
+        """Name, inputs, units and layers of the recurrent parts: one, unless the last layer is of another width."""
+        if self.features == self.hidden:
+            return [("recurrent", self.embedding, self.hidden, self.layers)]
+        return [("recurrent", self.embedding, self.hidden, self.layers - 1), ("last", self.hidden, self.features, 1)]
 
 
 @nn.loadable
 class LanguageModel(nn.Module):
-    """Embedding (V, D), recurrent layers of H units, and a linear layer to V logits.
+    """Embedding (V, D), recurrent layers of H units, and an output layer of V classes (see ``softmaxes``).
+
+    The ``state`` is a tree of tensors (layers, B, H): h, or (h, c) for an LSTM; where the last layer is of another
+    width (``tied`` with D other than H, as in AWD-LSTM), a pair of such trees. All masks and samples of training come
+    from ``generator``. In training, with r_t what the last layer gives and h_t the same after dropout,
+
+    loss = mean of -log p(target) + activation_penalty mean(h^2) + temporal_penalty mean((r_t - r_{t-1})^2)
+
+    (Merity, Keskar and Socher 2018; the first term as the output layer trains it).
 
     >>> model = LanguageModel(LanguageConfig(hidden=8, embedding=4), CharVocabulary.of("abc\\n"), generator=0)
     >>> logits, state = model(model.vocabulary.encode("cab")[:, None])  # (T, B) = (3, 1)
@@ -63,42 +120,109 @@ class LanguageModel(nn.Module):
             )
         self.config, self.vocabulary = config, vocabulary
         self.generator = rng = as_generator(generator)
-        self.embedding = nn.Embedding(len(vocabulary), config.embedding, generator=rng)
-        self.recurrent = CELLS[config.cell](
-            config.embedding, config.hidden, config.layers, dropout=config.dropout, generator=rng,
-            **({"forget_bias": 1.0} if config.cell == "lstm" else {}),
-        )  # fmt: skip
-        self.dropout = nn.Dropout(config.dropout, generator=rng)
-        self.output = nn.Linear(config.hidden, len(vocabulary), generator=rng)
+        classes = len(vocabulary)
+        self.embedding = nn.Embedding(classes, config.embedding, sparse=config.softmax != "exact", generator=rng)
+        self.input_dropout = nn.Dropout(config.input_dropout, locked=config.variational, generator=rng)
+        kind, options, _ = CELLS[config.cell]
+        options = {**options, "forget_bias": config.forget_bias} if kind is nn.LSTM else options
+        options |= {"dropout": config.dropout, "locked": config.variational, "weight_dropout": config.weight_dropout}
+        self.start: list[Tensor] = []  # the learnt state
+        for name, inputs, units, layers in config.stacks:
+            setattr(self, name, kind(inputs, units, layers, generator=rng, **options))
+            if config.learn_state:
+                self.start += [Parameter(np.zeros((layers, 1, units), np.float32)) for _ in range(kind.states)]
+        share = config.dropout if config.output_dropout is None else config.output_dropout
+        self.dropout = nn.Dropout(share, locked=config.variational, generator=rng)
+        self.output = make_softmax(config.softmax, config.features, classes, config.samples, rng)
         if config.tied:
-            self.output.weight = self.embedding.weight
+            self.embedding.weight = self.output.weight
+        if config.init is not None:
+            self._draw(config.init)
+
+    def _stacks(self) -> list[Any]:
+        return [getattr(self, name) for name, *_ in self.config.stacks]
+
+    def _draw(self, bound: float) -> None:
+        """Every weight and bias from U(-bound, bound) (Zaremba, Sutskever and Vinyals 2014); the forget bias on top."""
+        for name, p in self.named_parameters():
+            if "norm_" not in name and not name.startswith("start."):
+                p.data = self.generator.uniform(-bound, bound, p.shape).astype(np.float32)
+        for stack in self._stacks():
+            if isinstance(stack, nn.LSTM):
+                stack.add_forget_bias(self.config.forget_bias)
 
     # ---------------------------------------------------------------- the model and its objective
 
     def forward(self, ids: Any, state: Any = None) -> tuple[Tensor, Any]:
         """Logits (T, B, V) of the symbols that follow ``ids`` (T, B), and the state after the last."""
-        h, state = self._hidden(ids, state)
-        return self.output(h), state
+        h, state = self.hidden(ids, state)
+        return self.logits(h), state
 
-    def _hidden(self, ids: Any, state: Any) -> tuple[Tensor, Any]:
-        """What the linear layer takes, (T, B, H), and the state."""
-        h, state = self.recurrent(self.embedding(ids), state)
-        return self.dropout(h), state
+    def hidden(self, ids: Any, state: Any = None) -> tuple[Tensor, Any]:
+        """What the output layer takes, (T, B, H), and the state."""
+        r, state = self._recur(ids, state)
+        return self.dropout(r), state
+
+    def logits(self, h: Tensor) -> Tensor:
+        """From what ``hidden`` gave, (..., H), to (..., V); log p itself where the softmax is adaptive."""
+        return self.output.logits(h)
 
     def loss(self, inputs: Any, targets: Any, state: Any = None) -> tuple[Tensor, Any]:
-        """The mean of -log p(target), in nats a symbol; inputs and targets (T, B)."""
-        h, state = self._hidden(inputs, state)
-        return ops.linear_cross_entropy(h, self.output.weight, targets, self.output.bias), state
+        """The objective, in nats a symbol; inputs and targets (T, B). In evaluation the exact mean of -log p."""
+        r, state = self._recur(inputs, state)
+        h = self.dropout(r)
+        loss = self.output.loss(h, targets)
+        if self.training and self.config.activation_penalty:
+            loss = loss + self.config.activation_penalty * ops.mean(ops.square(h))
+        if self.training and self.config.temporal_penalty and len(r) > 1:
+            loss = loss + self.config.temporal_penalty * ops.mean(ops.square(r[1:] - r[:-1]))
+        return loss, state
+
+    def nll(self, inputs: Any, targets: Any, state: Any = None) -> tuple[np.ndarray, Any]:
+        """Exact -log p(target) in nats, (T, B), without dropout and unrecorded, and the state."""
+        with self._inference():
+            h, state = self.hidden(inputs, state)
+            return self.output.nll(h, targets).numpy(), state
+
+    def _embedded(self, ids: Any) -> Tensor:
+        """(T, B, D); in training without some symbols, and the rest scaled (Gal and Ghahramani 2016)."""
+        e, share = self.embedding(ids), self.config.embedding_dropout
+        if self.training and share:
+            symbols, at = np.unique(ids, return_inverse=True)
+            kept = self.generator.random(len(symbols), np.float32) >= share
+            e = ops.dropout(e, kept[at].reshape(*np.shape(ids), 1), share)
+        return self.input_dropout(e)
+
+    def _recur(self, ids: Any, state: Any) -> tuple[Tensor, Any]:
+        """What the last layer gives, (T, B, H), and the state."""
+        x = self._embedded(ids)
+        if state is None and self.start:
+            state = self.initial_state(x.shape[1])
+        if len(self.config.stacks) == 1:
+            return self.recurrent(x, state)
+        first, last = state or (None, None)
+        x, first = self.recurrent(x, first)
+        x, last = self.last(self.recurrent.dropout(x), last)
+        return x, (first, last)
+
+    # ---------------------------------------------------------------- the state
 
     def initial_state(self, batch: int) -> Any:
-        """The state before the first symbol: zeros (layers, B, H), twice for an LSTM."""
-        zeros = Tensor(np.zeros((self.config.layers, batch, self.config.hidden), np.float32))
-        return (zeros, zeros) if self.config.cell == "lstm" else zeros
+        """The state before the first symbol: zeros, or what was learnt."""
+        parts: list[Any] = [ops.broadcast_to(s, (s.shape[0], batch, s.shape[2])) for s in self.start]
+        if not parts:
+            for _, _, units, layers in self.config.stacks:
+                parts += [Tensor(np.zeros((layers, batch, units), np.float32))] * self.recurrent.states
+        n = self.recurrent.states
+        trees = [tuple(parts[i : i + n]) if n == 2 else parts[i] for i in range(0, len(parts), n)]
+        return trees[0] if len(trees) == 1 else tuple(trees)
 
     def reset(self, state: Any, fresh: np.ndarray) -> Any:
-        """The state with zeros for the streams that begin anew; fresh (B,) of bool."""
-        rows = Tensor(fresh[:, None])  # (B, 1)
-        return tree_map(lambda s: ops.where(rows, 0.0, s), state) if fresh.any() else state
+        """The state with that before the first symbol for the streams that begin anew; fresh (B,) of bool."""
+        if not fresh.any():
+            return state
+        rows, old = Tensor(fresh[:, None]), leaves(state)  # (B, 1)
+        return rebuild(state, [ops.where(rows, new, s) for new, s in zip(self.start or [0.0] * len(old), old)])
 
     @contextmanager
     def _inference(self) -> Iterator[None]:
@@ -123,11 +247,10 @@ class LanguageModel(nn.Module):
         if not inputs.size:
             raise UserError(describe("evaluate", f"{len(ids)} symbols", f"{streams + 1} at least"))
         total, state = 0.0, None
-        with self._inference():
-            for t in range(0, len(inputs), window):
-                part = slice(t, t + window)
-                loss, state = self.loss(inputs[part], targets[part], state)
-                total += loss.item() * inputs[part].size
+        for t in range(0, len(inputs), window):
+            part = slice(t, t + window)
+            found, state = self.nll(inputs[part], targets[part], state)
+            total += float(found.sum(dtype=np.float64))
         return total / inputs.size
 
     def score(self, text: str) -> float:
@@ -206,14 +329,18 @@ def draw(logits: np.ndarray, temperature: float, rng: np.random.Generator) -> in
 
 
 def _check_sizes(where: str, config: LanguageConfig, symbols: int, parameters: dict[str, np.ndarray]) -> None:
-    """That a configuration fits the file's own tensors, before anything of its size is made."""
-
-    def shape(name: str) -> tuple[int, ...]:
-        return parameters[name].shape if name in parameters and parameters[name].ndim == 2 else (0, 0)
-
-    layers = sum(name.startswith("recurrent.weight_hh_") for name in parameters)
-    found = (*shape("embedding.weight"), shape("recurrent.weight_hh_l0")[1], layers)
-    claimed = (symbols, config.embedding, config.hidden, config.layers)
-    if found != claimed:
-        got = f"tensors of sizes (V, D, H, layers) = {found} under a configuration of {claimed}"
-        raise UserError(describe(where, got, "equal sizes", "the file is damaged"))
+    """That a configuration fits the file's own matrices, before anything of its size is made."""
+    expected: dict[str, tuple[int, ...]] = {"embedding.weight": (symbols, config.embedding)}
+    for stack, inputs, units, layers in config.stacks:
+        gates = CELLS[config.cell][2]
+        for k in range(layers):
+            expected[f"{stack}.weight_ih_l{k}"] = (gates * units, units if k else inputs)
+            expected[f"{stack}.weight_hh_l{k}"] = (gates * units, units)
+    if not config.tied:
+        output = shapes(config.softmax, config.features, symbols)
+        expected |= {f"output.{name}": shape for name, shape in output.items()}
+    for name, shape in expected.items():
+        found = parameters[name].shape if name in parameters else "none"
+        if found != shape:
+            got = f"{name} {found} under a configuration that means {shape}"
+            raise UserError(describe(where, got, "equal sizes", "the file is damaged"))
