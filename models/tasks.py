@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import click
@@ -20,7 +20,6 @@ import numpy as np
 from minigrad import nn, ops
 from minigrad.engine import Tensor, no_grad
 from minigrad.engine.tree import leaves
-from minigrad.errors import UserError, describe
 from minigrad.models.progress import Bar, clock
 from minigrad.models.settings import Settings, choice, real, whole
 from minigrad.models.training import Recipe, Trainer
@@ -51,7 +50,7 @@ def copying(length: int, batch: int, seed: Seed = None) -> tuple[np.ndarray, np.
 
     >>> x, y = copying(3, 1, seed=0)
     >>> "".join(map(str, x[:, 0])), "".join(map(str, y[:, 0]))
-    ('6542200010889888888888', '8888888888886542200010')
+    ('65422000168898888888888', '88888888888886542200016')
     """
     symbols = as_generator(seed).integers(0, SYMBOLS, (SPAN, batch))
     x, y = (np.full((length + 2 * SPAN, batch), BLANK) for _ in range(2))
@@ -70,9 +69,11 @@ class TaskConfig(Settings):
     cell: str = choice("lstm", tuple(CELLS), "the recurrent cell")
     length: int = whole(200, 2, 1_000_000, "steps (T)")
     hidden: int = whole(64, 1, 1_000_000, "units (H)")
-    memory: str = choice("chrono", ("chrono", "one", "drawn"), "gate biases: for up to T steps; a forget bias of 1; none")
+    memory: str = choice(
+        "chrono", ("chrono", "one", "drawn"), "gate biases: for up to T steps; a forget bias of 1; none"
+    )
     batch: int = whole(50, 1, 1_000_000, "sequences a step (B)")
-    lr: float = real(5e-3, 0, math.inf, "highest learning rate of Adam")
+    lr: float = real(1e-2, 0, math.inf, "highest learning rate of Adam")
     warmup: int = whole(50, 0, 10**9, "steps in which the learning rate rises")
     clip: float = real(1.0, 0, math.inf, "largest norm of the gradient")
     seed: int = whole(1, 0, 2**63 - 1, "one seed repeats one run")
@@ -84,6 +85,15 @@ class TaskConfig(Settings):
         return Recipe(**{name: getattr(self, name) for name in names})
 
 
+@dataclass(frozen=True)
+class CopyConfig(TaskConfig):
+    """What suits the copy task."""
+
+    length: int = whole(20, 2, 1_000_000, "blanks (T)")
+    hidden: int = whole(128, 1, 1_000_000, "units (H)")
+    batch: int = whole(32, 1, 1_000_000, "sequences a step (B)")
+
+
 class Task(NamedTuple):
     """A generator, and what stands at both ends of a model of it."""
 
@@ -92,11 +102,12 @@ class Task(NamedTuple):
     solved: float  # this share of the baseline counts as solved
     unit: str
     steps: int  # of a training, if nobody says
+    config: type[TaskConfig] = TaskConfig
 
 
 TASKS = {
-    "adding": Task(adding, lambda T: 1 / 6, 0.006, "mean squared error", 2000),
-    "copy": Task(copying, lambda T: SPAN * math.log(SYMBOLS) / (T + 2 * SPAN), 0.1, "nats a step", 2000),
+    "adding": Task(adding, lambda T: 1 / 6, 0.006, "mean squared error", 1500),
+    "copy": Task(copying, lambda T: SPAN * math.log(SYMBOLS) / (T + 2 * SPAN), 0.1, "nats a step", 4000, CopyConfig),
 }
 
 
@@ -143,3 +154,120 @@ def remember(layer: nn.Module, memory: str, length: int, rng: np.random.Generato
             layer.bias_l0.data[:H] = -long
     else:  # rows r, u, n; u weighs what is new
         layer.bias_l0.data[H : 2 * H] = -long
+
+
+class Fresh:
+    """Batches for the Trainer, never the same sequence twice: each is a function of its step."""
+
+    per_epoch = 1
+
+    def __init__(self, task: Task, config: TaskConfig):
+        self.task, self.config = task, config
+
+    def __call__(self, step: int) -> tuple[tuple[np.ndarray, np.ndarray], np.ndarray]:
+        c = self.config
+        return self.task.draw(c.length, c.batch, np.random.default_rng([c.seed, 1, step])), np.ones(c.batch, bool)
+
+
+class Progress(NamedTuple):
+    """What a training is at: its step and time, the error on test sequences, and the first step that solved it."""
+
+    step: int
+    seconds: float
+    error: float
+    solved_step: int | None
+    solved_seconds: float | None
+
+
+def learn(
+    name: str, config: TaskConfig, show: Callable[[float, str], Any] = lambda progress, text: None
+) -> Iterator[Progress]:
+    """Train on fresh sequences, and every 100 steps and at the end say how a test of 1000 others goes.
+
+    >>> [p.step for p in learn("adding", TaskConfig(length=10, hidden=4, batch=2, steps=120))]
+    [100, 120]
+    """
+    task = TASKS[name]
+    model = TaskModel(name, config, generator=config.seed)
+    test = task.draw(config.length, 1000, np.random.default_rng([config.seed, 2]))
+    trainer = Trainer(model, Fresh(task, config), (), config.recipe())
+    solved: tuple[Any, Any] = (None, None)
+    losses: list[float] = []
+
+    def look(number: int) -> Progress:
+        nonlocal solved
+        with no_grad():
+            error = model.loss(*test)[0].item()
+        if error < task.solved * task.baseline(config.length) and solved[0] is None:
+            solved = number, trainer.seconds
+        return Progress(number, trainer.seconds, error, *solved)
+
+    looked = 0
+    for step in trainer:
+        losses.append(step.loss)
+        show(trainer.progress, f"step {step.number:,}  error {np.mean(losses[-50:]):.5f}")
+        if step.number % 100 == 0:
+            looked = step.number
+            yield look(looked)
+    if trainer.number > looked:
+        yield look(trainer.number)
+
+
+# ---------------------------------------------------------------------------------------------------- commands
+
+
+json_option = click.option("--json", "as_json", is_flag=True, help="the result as one JSON object")
+
+
+@click.group(invoke_without_command=True)
+@click.pass_context
+def task(ctx: click.Context) -> None:
+    """Tasks that ask for memory: the adding problem and the copy task."""
+    if ctx.invoked_subcommand is None:
+        click.echo(ctx.get_help())
+
+
+def _run(name: str, as_json: bool, settings: dict[str, Any]) -> None:
+    kind = TASKS[name]
+    if settings["minutes"] is None and settings["steps"] is None:
+        settings["steps"] = kind.steps
+    config = kind.config.pick(settings)
+    baseline, recipe = kind.baseline(config.length), config.recipe()
+    guess = f"guessing has {baseline:.4f} {kind.unit}"
+    click.echo(
+        f"{name}, T = {config.length:,}: {config.cell} of {config.hidden} units, {recipe.budget()}; {guess}", err=True
+    )
+    bar, found = Bar("compiling kernels"), None
+    try:
+        for found in learn(name, config, bar.show):
+            bar.line(f"{clock(found.seconds):>6}  step {found.step:>6,}  {found.error:.6f} {kind.unit}, "
+                     f"{found.error / baseline:.2%} of guessing")  # fmt: skip
+    finally:
+        bar.close()
+    assert found is not None
+    if as_json:
+        click.echo(json.dumps({"task": name, **config.to_json(), **found._asdict(), "baseline": baseline}))
+        return
+    below = f"below {kind.solved * baseline:.1e}"
+    solved = (
+        f"{below} since step {found.solved_step:,}, {clock(found.solved_seconds)}"
+        if found.solved_step
+        else f"not {below}"
+    )
+    click.echo(f"{found.error:.6f} {kind.unit} after {found.step:,} steps in {clock(found.seconds)}, {solved}; {guess}")
+
+
+@task.command("adding")
+@TaskConfig.options
+@json_option
+def adding_command(as_json: bool, **settings: Any) -> None:
+    """Two of T numbers are marked; what is their sum? To answer 1 has a mean squared error of 0.167."""
+    _run("adding", as_json, settings)
+
+
+@task.command("copy")
+@CopyConfig.options
+@json_option
+def copy_command(as_json: bool, **settings: Any) -> None:
+    """Ten symbols, T blanks, then the ten again. To guess costs 10 ln 8 / (T + 20) nats a step."""
+    _run("copy", as_json, settings)

@@ -3,7 +3,6 @@
 import json
 import math
 from dataclasses import replace
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -65,7 +64,7 @@ def test_gradients_by_the_states_equal_brute_force(name):
     weights = drawn((6, 2, 4), 3)
     parts = [drawn((1, 2, 4), 4 + k) for k in range(layer.states)]
     state = tuple(parts) if layer.states == 2 else parts[0]
-    (found,) = inspect.state_gradients(layer, x, lambda ys: (weights * ys).sum(), state)
+    (found,) = inspect.state_gradients([layer], x, lambda ys: (weights * ys).sum(), state)
     expected = by_brute_force(layer, x, rebuild(state, [s[0] for s in parts]), weights)
     for a, b in zip(found, expected, strict=True):
         np.testing.assert_allclose(a, b, rtol=2e-4, atol=2e-6)
@@ -83,11 +82,19 @@ def test_norms_of_a_model_are_derivatives_by_the_state_it_carries(cell):
 
     def loss(s):
         h, _ = model.recurrent(model.embedding(ids[5:-1]), s)
-        return mg.cross_entropy(inspect.logits(model, h[-1]), ids[-1])
+        return mg.cross_entropy(model.logits(h[-1]), ids[-1])
 
     (g,) = mg.vjp(loss, state)[1](mg.tensor(1.0))
     for s, part in zip(states, leaves(g)):  # of the upper layer: the lower one's state feeds the same step too
         assert norms[f"{s}2"][4] == pytest.approx(np.linalg.norm(part.numpy()[1]), rel=1e-3)
+
+
+def test_a_last_layer_of_another_width():
+    model = make(replace(SMALL, layers=2, tied=True))  # D = 6, H = 12
+    ids = model.vocabulary.encode(TEXT[:9])
+    assert list(inspect.gradient_norms(model, ids[:, None])) == ["h1", "c1", "h2", "c2"]
+    h, _ = model.hidden(ids[:, None])
+    np.testing.assert_allclose(inspect.gates(model, ids, 1)["h"], h.numpy()[:, 0], rtol=1e-4, atol=1e-6)
 
 
 def test_a_model_of_one_layer_names_its_states_plainly():
@@ -117,7 +124,7 @@ gradients = st.lists(st.lists(st.floats(-100, 100, width=32), min_size=1, max_si
 
 @given(gradients)
 def test_by_norm_keeps_the_direction_and_by_value_may_turn_it(values):
-    norm, value = inspect.clipping([mg.tensor(np.array(g, np.float32)) for g in values])
+    norm, value = inspect.clipping_to([mg.tensor(np.array(g, np.float32)) for g in values], 0.5)
     assert norm.cosine == pytest.approx(1.0, abs=1e-5) and norm.after == pytest.approx(norm.before / 2, rel=1e-4)
     assert value.after == pytest.approx(norm.after, rel=1e-4) and 0 < value.cosine <= 1 + 1e-6
 
@@ -139,7 +146,6 @@ def test_clipping_with_bounds_and_without_effect():
 def test_the_opened_equations_give_the_output_of_the_layer(name, layers):
     model = make(replace(SMALL, layers=layers))
     model.recurrent = LAYERS[name](6, 12, layers, generator=1)
-    model.config = SimpleNamespace(cell=name)
     start = [drawn((layers, 1, 12), 5 + k) for k in range(model.recurrent.states)]
     model.initial_state = lambda batch: tuple(start) if len(start) == 2 else start[0]
     ids = model.vocabulary.encode("the cat sat")

@@ -22,8 +22,8 @@ DASHES = ("-", "--", "-.", ":")
 MARKS = ("o", "s", "^", "D", "v", "P", "X")
 ENDINGS = (".png", ".svg")
 STYLE = {
-    "font.size": 11, "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True, "grid.color": "#dddddd",
-    "grid.linewidth": 0.6, "legend.frameon": False, "svg.hashsalt": "minigrad", "svg.fonttype": "path",
+    "font.size": 11, "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True, "axes.axisbelow": True,
+    "grid.color": "#dddddd", "grid.linewidth": 0.6, "svg.hashsalt": "minigrad", "svg.fonttype": "path",
 }  # fmt: skip
 
 
@@ -57,7 +57,9 @@ def _matplotlib() -> Any:
     return matplotlib
 
 
-def grid(rows: int = 1, columns: int = 1, *, width: float = 7.5, height: float = 4.5, title: str = "") -> tuple[Any, list]:
+def grid(
+    rows: int = 1, columns: int = 1, *, width: float = 7.5, height: float = 4.5, title: str = ""
+) -> tuple[Any, list]:
     """An empty figure of so many inches with a title, and its axes, row by row.
 
     >>> figure, axes = grid(2, 1)
@@ -82,22 +84,32 @@ def _styles() -> Iterator[dict[str, str]]:
         k += 1
 
 
-def curves(ax: Any, series: Mapping[str, tuple[Sequence, Sequence]], x: str, y: str, *, logarithmic: bool = False) -> None:
+def curves(ax: Any, series: Mapping[str, tuple[Sequence, Sequence]], x: str, y: str, *, logarithmic: bool = False,
+           faint: bool = False, every: int = 0) -> None:  # fmt: skip
     """One line for each name of ``series``, ``{name: (xs, ys)}``; x and y say what the axes are, with units.
+
+    faint: thin lines in the same colours, not in the legend, to lie beside others of the same names
+    every: a mark at every so many points; 0: at about twelve of them
 
     >>> figure, (ax,) = grid()
     >>> curves(ax, {"loss": ([0, 1, 2], [3.0, 2.0, 1.5])}, "step", "nats a character")
     >>> ax.get_xlabel(), len(ax.lines)
     ('step', 1)
     """
-    for (name, (xs, ys)), style in zip(series.items(), _styles()):
-        every = max(len(xs) // 12, 1)  # marks enough to tell lines apart, and no more
-        ax.plot(xs, ys, label=name, linewidth=1.6, markersize=4.5, markevery=every, **style)
+    for (name, points), style in zip(series.items(), _styles()):
+        xs, ys = (np.asarray(a, float) for a in points)
+        xs, ys = (xs[ys > 0], ys[ys > 0]) if logarithmic else (xs, ys)
+        if faint:
+            ax.plot(xs, ys, linewidth=0.8, alpha=0.8, color=style["color"])
+        else:
+            ax.plot(
+                xs, ys, label=name, linewidth=1.6, markersize=4.5, markevery=every or max(len(xs) // 12, 1), **style
+            )
     if logarithmic:
         ax.set_yscale("log")
     ax.set_xlabel(x)
     ax.set_ylabel(y)
-    if len(series) > 1:
+    if len(series) > 1 and not faint:
         ax.legend()
 
 
@@ -120,6 +132,21 @@ def heat(ax: Any, values: Any, rows: Sequence[str], columns: Sequence[str], *, l
                   rotation_mode="anchor", fontfamily=None if words else "monospace")  # fmt: skip
     ax.tick_params(length=0)
     return image
+
+
+def bars(ax: Any, values: Sequence[tuple[str, float]], x: str) -> None:
+    """A bar for each (name, value), the first on top.
+
+    >>> figure, (ax,) = grid()
+    >>> bars(ax, [("pear", 0.9), ("plum", 0.7)], "cosine")
+    >>> len(ax.patches)
+    2
+    """
+    ax.barh(range(len(values)), [v for _, v in values], color=COLOURS[0], height=0.7)
+    ax.set_yticks(range(len(values)), [name for name, _ in values])
+    ax.invert_yaxis()
+    ax.grid(False, axis="y")
+    ax.set_xlabel(x)
 
 
 def save_picture(figure: Any, path: str | os.PathLike) -> None:

@@ -9,7 +9,7 @@ _SHARE = (234, 236, 238, 240, 242, 244, 246, 248, 250, 252, 255)  # black to whi
 
 
 def on_colour(text: str, value: float, *, signed: bool = False) -> str:
-    """``text`` on a background that shows ``value``: from 0, dark, to 1, light; ``signed``: from -1, blue, to 1, orange.
+    """``text`` on a background that shows ``value``: from 0, dark, to 1, light; ``signed``: -1, blue, to 1, orange.
 
     >>> on_colour("a", 1.0)
     '\\x1b[48;5;255;38;5;16ma\\x1b[0m'
@@ -21,16 +21,19 @@ def on_colour(text: str, value: float, *, signed: bool = False) -> str:
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
-    """Rows as lines, numbers to the right, texts to the left, with the widest of each column in mind.
+    """Rows as lines, with columns as wide as their widest; all but a first one of names stand to the right.
 
     >>> print(table(("cell", "error"), [("lstm", 0.5), ("gru", 12)]))
     cell  error
     lstm    0.5
     gru      12
     """
-    texts = [list(head)] + [[x if isinstance(x, str) else f"{x:,.4g}" if isinstance(x, float) else f"{x:,}" for x in row]
-                            for row in rows]  # fmt: skip
+    texts = [list(head), *([_shown(x) for x in row] for row in rows)]
     widths = [max(len(row[k]) for row in texts) for k in range(len(head))]
-    right = [any(not isinstance(row[k], str) for row in rows) for k in range(len(head))]
+    right = [k > 0 or not all(isinstance(row[0], str) for row in rows) for k in range(len(head))]
     lines = ["  ".join(t.rjust(w) if r else t.ljust(w) for t, w, r in zip(row, widths, right)) for row in texts]
     return "\n".join(line.rstrip() for line in lines)
+
+
+def _shown(x: object) -> str:
+    return x if isinstance(x, str) else f"{x:,.4g}" if isinstance(x, float) else f"{x:,}"

@@ -47,41 +47,51 @@ def probed(cell: Callable) -> Callable:
     return with_probe
 
 
-def state_gradients(layer: Recurrent, x: Any, objective: Callable[[Tensor], Tensor], state: Any = None) -> list[list]:
-    """dL/ds_t of L = objective(output), through the compiled scan; found[k][j] (T, B, H) is layer k's, of state j.
+def state_gradients(
+    layers: Sequence[Recurrent], x: Any, objective: Callable[[Tensor], Tensor], state: Any = None
+) -> list:
+    """dL/ds_t of L = objective(output), through the compiled scan; found[k][j] (T, B, H) is of layer k and state j.
 
-    x (T, B, I), output (T, B, H); the states of an LSTM are h and c, each derivative with the other held. Hochreiter
-    (1991) and Bengio, Simard and Frasconi (1994) on how it fades; Pascanu, Mikolov and Bengio (2013) on how it grows.
+    layers: modules one upon the other, each of one or more layers; x (T, B, I), output (T, B, H) of the last. The
+    states of an LSTM are h and c, each derivative with the other held. Hochreiter (1991) and Bengio, Simard and
+    Frasconi (1994) on how it fades; Pascanu, Mikolov and Bengio (2013) on how it grows.
 
     >>> import minigrad as mg
     >>> layer, x = mg.nn.LSTM(2, 3, generator=0), mg.tensor(np.ones((4, 1, 2), np.float32))
-    >>> (h, c), = state_gradients(layer, x, lambda ys: ys[-1].sum())
+    >>> (h, c), = state_gradients([layer], x, lambda ys: ys[-1].sum())
     >>> h.shape, h[-1].tolist(), c[-1].tolist()
     ((4, 1, 3), [[1.0, 1.0, 1.0]], [[0.0, 0.0, 0.0]])
     """
     steps, batch = x.shape[:2]
-    zeros = [[Tensor(np.zeros((steps, batch, n), x.dtype)) for n in layer.widths()] for _ in range(layer.num_layers)]
+    scans = list(_scans(layers, state, batch, x.dtype))
+    zeros = [[Tensor(np.zeros((steps, *s.shape), x.dtype)) for s in leaves(start)] for *_, start in scans]
 
     def loss(probes: Any) -> Tensor:
         ys = x
-        for k, start in enumerate(_starts(layer, state, batch, x.dtype)):
-            cell, p, inputs, start = layer.equipped(layer.cell_parameters(f"l{k}"), ys, start)
-            ys, _ = scan(probed(cell), p, (inputs, tuple(probes[k])), start)
+        for (layer, suffix, start), e in zip(scans, probes):
+            cell, p, inputs, start = layer.equipped(layer.cell_parameters(suffix), ys, start)
+            ys, _ = scan(probed(cell), p, (inputs, tuple(e)), start)
         return objective(ys)
 
     value, pull = vjp(loss, zeros)
     (found,) = pull(np.ones(value.shape, value.dtype))
-    return [[g.numpy() for g in layer_] for layer_ in found]
+    return [[g.numpy() for g in row] for row in found]
 
 
-def _starts(layer: Recurrent, state: Any, batch: int, dtype: Any) -> list[Any]:
-    """The first state of each layer; None is zeros."""
-    assert not layer.bidirectional
-    if state is None:
-        zeros = [np.zeros((layer.num_layers, batch, n), dtype) for n in layer.widths()]
-        state = tuple(zeros) if layer.states == 2 else zeros[0]
-    parts = [s.numpy() if isinstance(s, Tensor) else s for s in leaves(state)]
-    return [rebuild(state, [Tensor(s[k]) for s in parts]) for k in range(layer.num_layers)]
+def _scans(layers: Sequence[Recurrent], state: Any, batch: int, dtype: Any) -> Iterator[tuple[Recurrent, str, Any]]:
+    """Module, suffix of the parameters and first state of every layer, from below; a state of None is zeros."""
+    given = iter([s.numpy() for s in leaves(state)])
+    for layer in layers:
+        assert not layer.bidirectional
+        sizes = [(layer.num_layers, batch, n) for n in layer.widths()]
+        parts = [np.zeros(size, dtype) if state is None else next(given) for size in sizes]
+        for k in range(layer.num_layers):
+            row = tuple(Tensor(s[k]) for s in parts)
+            yield layer, f"l{k}", row if layer.states == 2 else row[0]
+
+
+def _stacks(model: LanguageModel) -> list[Recurrent]:
+    return [getattr(model, name) for name, *_ in model.config.stacks]
 
 
 def gradient_norms(model: LanguageModel, ids: np.ndarray) -> dict[str, np.ndarray]:
@@ -89,21 +99,17 @@ def gradient_norms(model: LanguageModel, ids: np.ndarray) -> dict[str, np.ndarra
 
     ids (T + 1, B); L_T = -log p(ids[T] | ids[0] .. ids[T-1]), the loss of the last symbol alone.
     """
+    batch = ids.shape[1]
     with _evaluating(model):
-        x, start = model.embedding(ids[:-1]).detach(), model.initial_state(ids.shape[1])
+        x, start = model.embedding(ids[:-1]).detach(), model.initial_state(batch)
 
         def objective(ys: Tensor) -> Tensor:
-            return ops.cross_entropy(logits(model, ys[-1]), ids[-1]) * float(ids.shape[1])  # the sum over B
+            return ops.cross_entropy(model.logits(ys[-1]), ids[-1]) * float(batch)  # the sum over B
 
-        found = state_gradients(model.recurrent, x, objective, start)
+        found = state_gradients(_stacks(model), x, objective, start)
     names = [[s + (str(k + 1) if len(found) > 1 else "") for s in STATES] for k in range(len(found))]
     return {name: np.sqrt(np.square(g.astype(np.float64)).sum(-1)).mean(-1)
             for layer, row in zip(found, names) for g, name in zip(layer, row)}  # fmt: skip
-
-
-def logits(model: LanguageModel, h: Tensor) -> Tensor:
-    """(..., V) of hidden states (..., H)."""
-    return model.output(h)
 
 
 @contextmanager
@@ -134,11 +140,12 @@ def fading(norms: np.ndarray) -> Fading:
     with np.errstate(divide="ignore", invalid="ignore"):
         factors = norms[:-1] / norms[1:]
     factors = factors[np.isfinite(factors)]
-    back = norms[::-1] <= 0.01 * norms[-1] * (1 + 1e-9)
     if not factors.size:
         return Fading(math.nan, math.nan, math.nan, None)
-    return Fading(float(np.median(factors)), float(factors.min()), float(factors.max()),
-                  int(back.argmax()) if back.any() else None)  # fmt: skip
+    end = np.flatnonzero(norms)[-1]  # the last h_T is the output itself, and c_T has no part in the loss any more
+    faded = norms[end::-1] <= 0.01 * norms[end] * (1 + 1e-9)
+    steps = int(faded.argmax()) + len(norms) - 1 - int(end) if faded.any() else None
+    return Fading(float(np.median(factors)), float(factors.min()), float(factors.max()), steps)
 
 
 class Clipped(NamedTuple):
@@ -151,9 +158,9 @@ class Clipped(NamedTuple):
     cosine: float
 
 
-def clipping(gradients: Sequence[Tensor], max_norm: float | None = None, max_value: float | None = None) -> list[Clipped]:
+def clipping(gradients: Sequence[Tensor], max_norm: float, max_value: float) -> list[Clipped]:
     """What clipping by norm and by value (``optim.clip_grad_norm_``, ``clip_grad_value_``) does to the gradients of a
-    model: by norm the direction stays, by value it turns. Without bounds, both are such that half the norm is left.
+    model: by norm the direction stays, by value it turns.
 
     >>> import minigrad as mg
     >>> [(c.by, round(c.after, 3), round(c.cosine, 3)) for c in clipping([mg.tensor([3.0, 4.0])], 1.0, 1.0)]
@@ -161,15 +168,14 @@ def clipping(gradients: Sequence[Tensor], max_norm: float | None = None, max_val
     """
     raw = _flat(gradients)
     before = float(np.linalg.norm(raw))
-    max_norm = before / 2 if max_norm is None else max_norm
-    max_value = _halving(raw) if max_value is None else max_value
     found = []
     for by, clip, bound in (("norm", clip_grad_norm_, max_norm), ("value", clip_grad_value_, max_value)):
         standing: list[Any] = [SimpleNamespace(grad=g) for g in gradients]
         clip(standing, bound)
         new = _flat([s.grad for s in standing])
         after = float(np.linalg.norm(new))
-        found.append(Clipped(by, bound, before, after, float(raw @ new) / (before * after)))
+        cosine = float(raw @ new) / max(before * after, 1e-300)
+        found.append(Clipped(by, bound, before, after, cosine))
     return found
 
 
@@ -177,21 +183,33 @@ def _flat(gradients: Sequence[Tensor]) -> np.ndarray:
     return np.concatenate([g.numpy().astype(np.float64).ravel() for g in gradients])
 
 
-def _halving(raw: np.ndarray) -> float:
-    """The bound of values that leaves half the norm: below it the squares stay, above each becomes the bound's."""
+def clipping_to(gradients: Sequence[Tensor], share: float) -> list[Clipped]:
+    """``clipping`` with the bounds that leave this share of the norm."""
+    raw = _flat(gradients)
+    norm = float(np.linalg.norm(raw))
     low, high = 0.0, float(np.abs(raw).max())
-    for _ in range(60):
+    for _ in range(50):  # the norm rises with the bound of values
         middle = (low + high) / 2
-        small = np.linalg.norm(np.clip(raw, -middle, middle)) < np.linalg.norm(raw) / 2
+        small = np.linalg.norm(np.clip(raw, -middle, middle)) < share * norm
         low, high = (middle, high) if small else (low, middle)
-    return high
+    return clipping(gradients, share * norm, high)
+
+
+def parameter_gradients(model: LanguageModel, ids: np.ndarray) -> list[Tensor]:
+    """Of the mean of -log p over ids (T + 1, B), without dropout, by every parameter that has a part in it."""
+    with _evaluating(model):
+        model.zero_grad()
+        model.loss(ids[:-1], ids[1:], model.initial_state(ids.shape[1]))[0].backward()
+    found = [p.grad for p in model.parameters() if p.grad is not None]
+    model.zero_grad()
+    return found
 
 
 # ------------------------------------------------------------------------------------------------ gates over a text
 
 
 def lstm_gates(p: Any, x: Any, state: Any) -> Any:
-    """``cells.lstm`` and ``cells.lstm_variant`` (peepholes, coupled gates, layer normalisation), every part an output."""
+    """``cells.lstm`` and ``cells.lstm_variant`` (but for masks and the projection), every part an output."""
     h, c = state
     a, r = x @ p.W.T, h @ p.U.T
     if hasattr(p, "gain_x"):
@@ -246,10 +264,14 @@ def _without_gates(cell: Callable) -> Callable:
 
 
 OPENED = {
-    cells.lstm: lstm_gates, cells.lstm_variant: lstm_gates, cells.gru_before: gru_before_gates,
-    cells.gru_after: gru_after_gates, cells.gru_simple: gru_simple_gates, cells.rnn_tanh: _without_gates(cells.rnn_tanh),
+    cells.lstm: lstm_gates,
+    cells.lstm_variant: lstm_gates,
+    cells.gru_before: gru_before_gates,
+    cells.gru_after: gru_after_gates,
+    cells.gru_simple: gru_simple_gates,
+    cells.rnn_tanh: _without_gates(cells.rnn_tanh),
     cells.rnn_relu: _without_gates(cells.rnn_relu),
-}  # fmt: skip
+}
 GATES = ("i", "f", "o", "r", "u")  # between 0 and 1; the others have a sign
 ORDER = ("i", "f", "g", "o", "r", "u", "n", "c", "h")
 
@@ -264,16 +286,13 @@ def gates(model: LanguageModel, ids: np.ndarray, layer: int = 0) -> dict[str, np
     >>> {name: a.shape for name, a in gates(model, model.vocabulary.encode("abba")).items()}
     {'r': (4, 5), 'u': (4, 5), 'n': (4, 5), 'h': (4, 5)}
     """
-    recurrent = model.recurrent
-    if not 0 <= layer < recurrent.num_layers:
-        raise UserError(describe("layer", str(layer), f"0 to {recurrent.num_layers - 1}"))
-    if recurrent.cell() not in OPENED:
-        raise UserError(describe("gates", f"a {model.config.cell}", "a cell with known equations"))
     with model._inference():
-        ys = model.embedding(ids[:, None])
-        starts = _starts(recurrent, model.initial_state(1), 1, ys.dtype)
-        for k in range(layer + 1):
-            found, _ = scan(OPENED[recurrent.cell()], recurrent.cell_parameters(f"l{k}"), ys, starts[k])
+        ys, start = model.embedding(ids[:, None]), model.initial_state(1)
+        scans = list(_scans(_stacks(model), start, 1, ys.dtype))
+        if not 0 <= layer < len(scans):
+            raise UserError(describe("layer", str(layer), f"0 to {len(scans) - 1}"))
+        for module, suffix, start in scans[: layer + 1]:
+            found, _ = scan(OPENED[module.cell()], module.cell_parameters(suffix), ys, start)
             ys = found["h"]
     return {name: found[name].numpy()[:, 0] for name in ORDER if name in found}
 

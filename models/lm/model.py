@@ -107,6 +107,7 @@ class LanguageModel(nn.Module):
 
     (Merity, Keskar and Socher 2018; the first term as the output layer trains it).
 
+    >>> from minigrad.models import CharVocabulary
     >>> model = LanguageModel(LanguageConfig(hidden=8, embedding=4), CharVocabulary.of("abc\\n"), generator=0)
     >>> logits, state = model(model.vocabulary.encode("cab")[:, None])  # (T, B) = (3, 1)
     >>> logits.shape
