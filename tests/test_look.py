@@ -33,14 +33,13 @@ def drawn(name):
     assert [p for p in Path().iterdir() if p.suffix == ".tmp"] == []
 
 
-@pytest.mark.parametrize("kind", ["png", "svg"])
-def test_every_command_draws(model, kind):
-    run("lm", "gradients", model, "--text", "text.txt", "--length", 20, "--plot", f"a.{kind}")
-    run("lm", "gates", model, "the cat\nsat", "--plot", f"b.{kind}")
-    run("lm", "nearest", model, "t", " ", "--plot", f"c.{kind}")
-    run("lm", "curves", "m.metrics.jsonl", "--plot", f"d.{kind}", "--x", "minutes")
-    for name in "abcd":
-        drawn(f"{name}.{kind}")
+def test_every_command_draws(model):
+    run("lm", "gradients", model, "--text", "text.txt", "--length", 20, "--plot", "a.png")
+    run("lm", "gates", model, "the cat\nsat", "--plot", "b.svg")
+    run("lm", "nearest", model, "t", " ", "--plot", "c.svg")
+    run("lm", "curves", "m.metrics.jsonl", "--plot", "d.png", "--x", "minutes")
+    for name in ("a.png", "b.svg", "c.svg", "d.png"):
+        drawn(name)
 
 
 def test_gradients(model):

@@ -42,7 +42,7 @@ def _draw(figure: Any, path: Path) -> None:
 def _names(paths: Iterable[Path]) -> list[str]:
     """The stems of files, or whole paths where two stems are the same."""
     paths = list(paths)
-    stems = [p.name.split(".")[0] for p in paths]
+    stems = [p.name.removesuffix(".metrics.jsonl").removesuffix(".safetensors") for p in paths]
     return stems if len(set(stems)) == len(stems) else [str(p) for p in paths]
 
 
@@ -374,7 +374,8 @@ def _spread(scores: np.ndarray) -> str:
 
 
 def _agreement_figure(distances: list[int], found: dict[str, np.ndarray], settings: Agreement) -> Any:
-    figure, (ax,) = viz.grid(title=f"The cat, which already saw the dogs ..., was full (thin: each of {settings.seeds})")
+    title = f"The cat, which already saw the dogs ..., was full (thin: each of {settings.seeds} trainings)"
+    figure, (ax,) = viz.grid(title=title)
     names = "words between subject and verb", "right form of the verb (%)"
     for k in range(settings.seeds):
         viz.curves(ax, {cell: (distances, 100 * a[k]) for cell, a in found.items()}, *names, faint=True)
