@@ -12,8 +12,8 @@ from minigrad import nn
 from minigrad.errors import UserError
 from minigrad.models import LanguageConfig, LanguageModel, WordVocabulary
 from minigrad.models.lm.run import Corpus, LanguageRun, Pace
+from minigrad.models.recipe import Recipe
 from minigrad.models.text import read_text
-from minigrad.models.training import Recipe
 from minigrad.models.vocabulary import VocabularyConfig
 
 WORDS = ["lm", "train", "--text", "text.txt", "--level", "word", "--tokens", "spaces", *TINY, "--out", "w.safetensors"]

@@ -24,4 +24,4 @@ def lm(ctx: click.Context) -> None:
         click.echo(ctx.get_help())
 
 
-from minigrad.models.lm.commands import measure, train, use  # noqa: E402, F401  # each adds its commands to the group
+from minigrad.models.lm.commands import look, measure, train, use  # noqa: E402, F401  # each adds its commands

@@ -1,0 +1,6 @@
+"""Floor 6: pictures of figures, on matplotlib (``pip install 'minigrad[plot]'``), and coloured text for a terminal."""
+
+from minigrad.viz.figures import bars, check_picture, curves, grid, heat, save_picture
+from minigrad.viz.terminal import on_colour, table
+
+__all__ = ["bars", "check_picture", "curves", "grid", "heat", "on_colour", "save_picture", "table"]
