@@ -146,7 +146,7 @@ def accuracy(model: LanguageModel, nouns: int, count: int, seed: Seed = None) ->
     """The share of sentences with log p(were) > log p(was) before the verb just where the subject is plural."""
     ids, plural = sentences(nouns, count, seed)
     was, were = (vocabulary()._ids[w] for w in ("was", "were"))
-    with model._inference():
+    with model.inference():
         h, _ = model.hidden(ids[:-4])
         found = model.logits(h[-1]).numpy()  # (B, V)
     return float(np.mean((found[:, were] > found[:, was]) == plural))

@@ -286,7 +286,7 @@ def gates(model: LanguageModel, ids: np.ndarray, layer: int = 0) -> dict[str, np
     >>> {name: a.shape for name, a in gates(model, model.vocabulary.encode("abba")).items()}
     {'r': (4, 5), 'u': (4, 5), 'n': (4, 5), 'h': (4, 5)}
     """
-    with model._inference():
+    with model.inference():
         ys, start = model.embedding(ids[:, None]), model.initial_state(1)
         scans = list(_scans(_stacks(model), start, 1, ys.dtype))
         if not 0 <= layer < len(scans):
