@@ -127,3 +127,27 @@ class Buckets:
         for b, i in enumerate(chosen):
             sentences[: lengths[b], b] = self.ids[self.starts[i] : self.starts[i] + lengths[b]]
         return (sentences, lengths), np.ones(self.batch, bool)
+
+
+class Sentences(Buckets):
+    """Batches of sentences for a language model, each by itself: inputs and targets (T, B).
+
+    An input is what stands before its target, ``start`` before the first. Behind a sentence targets are -100, which
+    count nothing.
+
+    >>> ids = np.array([4, 5, 1, 6, 1, 7, 8, 9, 1])
+    >>> (inputs, targets), fresh = Sentences(ids, start=1, end=1, batch=2, seed=0)(0)
+    >>> inputs.T.tolist(), targets.T.tolist()
+    ([[1, 7, 8, 9], [1, 4, 5, 1]], [[7, 8, 9, 1], [4, 5, 1, -100]])
+    """
+
+    def __init__(self, ids: np.ndarray, start: int, end: int, batch: int, seed: int, *, longest: int | None = None):
+        super().__init__(ids, sentence_edges(ids, end), batch, seed, longest=longest)
+        self.start = start
+
+    def __call__(self, step: int) -> tuple[tuple[np.ndarray, np.ndarray], np.ndarray]:
+        (sentences, lengths), fresh = super().__call__(step)
+        inputs = np.roll(sentences, 1, axis=0)
+        inputs[0] = self.start
+        targets = np.where(np.arange(len(sentences))[:, None] < lengths, sentences, -100)  # (T, B)
+        return (inputs, targets), fresh

@@ -12,6 +12,7 @@ from minigrad import nn
 from minigrad.errors import UserError
 from minigrad.models import LanguageConfig, LanguageModel, WordVocabulary
 from minigrad.models.lm.run import Corpus, LanguageRun, Pace
+from minigrad.models.lm.score import log_probabilities
 from minigrad.models.recipe import Recipe
 from minigrad.models.text import read_text
 from minigrad.models.vocabulary import VocabularyConfig
@@ -167,3 +168,22 @@ def test_a_vocabulary_that_does_not_fit_the_model(folder, words):
     nn.write("m.safetensors", tensors, meta)
     with pytest.raises(UserError, match=r"m\.safetensors"):
         LanguageModel.load("m.safetensors")
+
+
+def test_sentences_are_read_each_by_itself(folder):
+    lines = ["the cat sat on the mat", "a dog barked", "the old dog saw the cat on the mat", "a cat saw"]
+    held_out = lines * 4
+    Path("lines.txt").write_text("\n".join(lines * 40) + "\n")
+    Path("valid.txt").write_text("\n".join(held_out) + "\n")
+    sizes = ["--hidden", "16", "--embedding", "8", "--batch", "6", "--warmup", "0", "--lr", "0.02"]
+    words = ["--validation", "valid.txt", "--level", "word", "--tokens", "spaces", "--sentences", "--window", "30"]
+    result = run("lm", "train", "--text", "lines.txt", *sizes, *words, "--epochs", "8", "--out", "s.safetensors")
+    assert "validation sentence by sentence" in result.stderr
+    model = LanguageModel.load("s.safetensors")
+    nats = json.loads(Path("s.metrics.jsonl").read_text().splitlines()[-1])["validation_loss"]
+    count = sum(len(line.split()) + 1 for line in held_out)
+    alone = [float(p.sum()) for p in log_probabilities(model, held_out, end=True)]
+    assert nats == pytest.approx(-sum(alone) / count, rel=1e-5) and nats < 1.0
+    Path("one.txt").write_text("a text without any line end, " * 40)
+    assert "line ends" in fails("lm", "train", "--text", "one.txt", "--sentences", "--steps", "2")
+    assert "[jitter]" in fails("lm", "train", "--text", "lines.txt", "--sentences", "--jitter", "--steps", "2")

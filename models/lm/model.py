@@ -256,6 +256,15 @@ class LanguageModel(nn.Module):
             total += float(found.sum(dtype=np.float64))
         return total / inputs.size
 
+    def evaluate_batches(self, batches: Any) -> float:
+        """The same over one epoch of batches, each from the state before the first symbol."""
+        total, count = 0.0, 0
+        for step in range(batches.per_epoch):
+            (inputs, targets), _ = batches(step)
+            total += float(self.nll(inputs, targets)[0].sum(dtype=np.float64))
+            count += int((targets >= 0).sum())
+        return total / count
+
     def score(self, text: str) -> float:
         """log p(text) in nats: the sum over its symbols, the first of which follows a line end."""
         return float(log_probabilities(self, [text])[0].sum())

@@ -16,7 +16,7 @@ import numpy as np
 
 from minigrad import nn
 from minigrad.errors import UserError, describe
-from minigrad.models.batches import Windows
+from minigrad.models.batches import Sentences, Windows
 from minigrad.models.lm.model import LanguageConfig, LanguageModel, Training
 from minigrad.models.progress import Bar, Metrics, clock, interruptible
 from minigrad.models.recipe import BUDGETS, Recipe
@@ -65,6 +65,7 @@ class LanguageRun:
     def __init__(self, corpus: Corpus, model: LanguageModel, recipe: Recipe, out: Path, pace: Pace,
                  spelling: VocabularyConfig, training: Training | None = None):  # fmt: skip
         self.corpus, self.model, self.out, self.pace, self.spelling = corpus, model, out, pace, spelling
+        self.recipe = recipe
         self.unit = model.vocabulary.unit
         self.units = "chars" if self.unit == "character" else f"{self.unit}s"
         text, held_out = corpus.parts(self.unit)
@@ -73,8 +74,7 @@ class LanguageRun:
         unknown = model.vocabulary.unknown
         self.unknown = None if unknown is None else int((self.held_out == unknown).sum())
         self.trained_on = len(ids)
-        varied = recipe.seed if recipe.jitter else None
-        self.batches = Windows(ids, recipe.batch, recipe.window, recipe.reset, varied=varied, unit=self.unit)
+        self.batches = self._batches(ids)
         if len(self.held_out) < 2:
             got = f"{len(self.held_out)} {self.unit}s to validate"
             raise UserError(describe("text", got, "2 at least", "use a longer text"))
@@ -83,6 +83,21 @@ class LanguageRun:
             self.trainer.restore(f"checkpoint {out}", *training)
         self.metrics = Metrics(out.with_suffix(".metrics.jsonl"), self.trainer.number)
         self.saved: int | None = None  # the step that the file holds
+
+    def _batches(self, ids: np.ndarray) -> Windows | Sentences:
+        recipe, v = self.recipe, self.model.vocabulary
+        if not recipe.sentences:
+            varied = recipe.seed if recipe.jitter else None
+            return Windows(ids, recipe.batch, recipe.window, recipe.reset, varied=varied, unit=self.unit)
+        if v.end is None:
+            raise UserError(describe("sentences", "a text without line ends", "a sentence a line"))
+        return Sentences(ids, v.start, v.end, recipe.batch, recipe.seed, longest=recipe.window)
+
+    def _evaluated(self, streams: int) -> float:
+        """Mean of -log p of the held-out text: sentence by sentence if so trained, else as so many streams."""
+        if self.recipe.sentences:
+            return self.model.evaluate_batches(self._batches(self.held_out))
+        return self.model.evaluate(self.held_out, streams=streams, window=self.recipe.window if streams > 1 else 256)
 
     @classmethod
     def new(cls, corpus: Corpus, config: LanguageConfig, recipe: Recipe, out: Path, pace: Pace,
@@ -141,7 +156,7 @@ class LanguageRun:
 
     def train(self, bar: Bar, caught: list[int]) -> None:
         """Steps, with a validation and a save now and then, until the end or a signal."""
-        trainer, symbols = self.trainer, self.trainer.recipe.batch * self.trainer.recipe.window
+        trainer, symbols = self.trainer, self.trained_on / self.batches.per_epoch  # of a step, about
         began, done = trainer.seconds, trainer.progress
         validated = math.floor(done * self.pace.validations)
         saved_at = time.monotonic()
@@ -168,7 +183,7 @@ class LanguageRun:
     def validate(self, bar: Bar, step: Step, loss: float, speed: float) -> None:
         streams = min(self.trainer.recipe.batch, len(self.held_out) - 1)
         with self.trainer.averaged():
-            found = self.model.evaluate(self.held_out, streams=streams, window=self.trainer.recipe.window)
+            found = self._evaluated(streams)
         self.trainer.validated(found)
         epoch = step.number / self.batches.per_epoch
         seconds = self.trainer.seconds
@@ -229,13 +244,14 @@ class LanguageRun:
             click.echo(f"going on after step {self.trainer.number:,}", err=True)
 
     def conclude(self) -> None:
-        nats = self.model.evaluate(self.held_out)
+        nats = self._evaluated(1)
         step, seconds = self.trainer.number, self.trainer.seconds
         epoch = step / self.batches.per_epoch
         unknown = {} if self.unknown is None else {"unknown": self.unknown}
+        how = "sentence by sentence" if self.recipe.sentences else "as one stream"
         self.metrics.add(step=step, epoch=epoch, seconds=seconds, validation_loss=nats, **unknown, final=True)
         click.echo(
-            f"{clock(seconds):>6}  step {step:>6,}  epoch {epoch:6.2f}  validation as one stream {nats:.4f} nats "
+            f"{clock(seconds):>6}  step {step:>6,}  epoch {epoch:6.2f}  validation {how} {nats:.4f} nats "
             f"a {self.unit}, {nats / math.log(2):.3f} bits, perplexity {math.exp(nats):.2f}",
             err=True,
         )
