@@ -16,7 +16,6 @@ from minigrad.errors import UserError, describe
 from minigrad.models.lm.ngram import mixed
 from minigrad.models.lm.score import windows
 
-EPSILON = 1e-8
 LOST = 1e4  # nats of a symbol above which a rate was too large
 SCORES = 2**22  # of positions against the cache that are in memory at once, at most
 
@@ -25,10 +24,11 @@ def dynamic(model: Any, ids: np.ndarray, rate: float, *, decay: float = 0.0, win
             rms: dict[str, np.ndarray] | None = None) -> Iterator[np.ndarray]:  # fmt: skip
     """After every window of the text, one gradient step on it; each window is predicted before it is learned.
 
-    w <- w - rate g / (rms + eps) + min(decay rms / mean(rms), 1) (w_trained - w)
+    w <- w - rate g / (rms + mean(rms)) + min(decay rms / mean(rms), 1) (w_trained - w)
 
     (Krause, Kahembwe, Murray and Renals 2018, "Dynamic evaluation of neural sequence models"). g is the gradient of
-    the mean of -log p over the window; ``rms`` are typical sizes of it (see ``gradient_rms``), without them all 1.
+    the mean of -log p over the window; ``rms`` are typical sizes of it (see ``gradient_rms``). Without them, plain
+    steps: w - rate g + decay (w_trained - w). mean(rms) below the line is a constant in the paper.
 
     >>> from minigrad.models import CharVocabulary, LanguageConfig, LanguageModel
     >>> model = LanguageModel(LanguageConfig(hidden=8), CharVocabulary.of("ab"), generator=0)
@@ -46,8 +46,9 @@ def dynamic(model: Any, ids: np.ndarray, rate: float, *, decay: float = 0.0, win
 def _dynamic(model: Any, parts: Iterator[tuple[np.ndarray, np.ndarray]], rate: float, decay: float,
              rms: dict[str, np.ndarray] | None) -> Iterator[np.ndarray]:  # fmt: skip
     trained = model.state_dict()
-    scale = {name: rate / (rms[name] + EPSILON) if rms else rate for name in trained}
-    back = {name: np.minimum(decay * rms[name] / _mean(rms), 1) if rms else decay for name in trained}
+    mean = _mean(rms) if rms else 1.0
+    scale = {name: rate / (rms[name] + mean) if rms else rate for name in trained}
+    back = {name: np.minimum(decay * rms[name] / mean, 1) if rms else decay for name in trained}
     state = model.initial_state(1)
     for inputs, targets in parts:
         nll, after = model.nll(inputs, targets, state)
@@ -85,7 +86,7 @@ def _gradients(model: Any, inputs: Any, targets: Any, state: Any) -> Iterator[tu
 
 
 def _mean(arrays: dict[str, np.ndarray]) -> float:
-    return sum(float(a.sum()) for a in arrays.values()) / sum(a.size for a in arrays.values()) + EPSILON
+    return sum(float(a.sum()) for a in arrays.values()) / sum(a.size for a in arrays.values()) + 1e-30
 
 
 def _twin(model: Any) -> Any:

@@ -31,7 +31,7 @@ from minigrad.models.vocabulary import whole_words
 @click.option("--order", type=int, default=5, show_default=True, help="length of those n-grams")
 @click.option("--dynamic", type=float, metavar="RATE", help="dynamic evaluation: learn from what was read; try 0.1")
 @click.option("--decay", default=0.0, show_default=True, help="of --dynamic: pull towards the trained weights, 0 to 1")
-@click.option("--gradients", metavar="FILE", help="of --dynamic: scale steps by typical gradients in FILE; try 3e-5")
+@click.option("--gradients", metavar="FILE", help="of --dynamic: scale steps by typical gradients in FILE; try 3e-4")
 @click.option("--cache", type=int, metavar="N", help="neural cache: expect the last N symbols again; try 2000")
 @click.option("--theta", default=0.3, show_default=True, help="of --cache: how sharply it looks for similar places")
 @click.option("--cache-weight", default=0.1, show_default=True, help="of --cache: its share of the mixture, 0 to 1")
