@@ -107,7 +107,7 @@ class Task(NamedTuple):
 
 
 TASKS = {
-    "adding": Task(adding, lambda T: 1 / 6, 0.006, "mean squared error", 1500),
+    "adding": Task(adding, lambda T: 1 / 6, 0.006, "mean squared error", 2500),
     "copy": Task(copying, lambda T: SPAN * math.log(SYMBOLS) / (T + 2 * SPAN), 0.1, "nats a step", 4000, CopyConfig),
 }
 
