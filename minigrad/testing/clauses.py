@@ -34,6 +34,8 @@ SECOND = 1e-9  # second derivatives, in float64
 class SuiteError(AssertionError):
     """A clause of the contract is broken; the message begins with the clause."""
 
+    __module__ = "minigrad.testing.suites"
+
 
 @contextmanager
 def unfused() -> Iterator[None]:

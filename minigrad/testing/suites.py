@@ -17,7 +17,7 @@ import numpy as np
 from minigrad.testing.optional import needs_hypothesis
 
 with needs_hypothesis("minigrad.testing.suites"):
-    from hypothesis import given, settings
+    from hypothesis import Phase, given, settings
     from hypothesis import strategies as st
 
 from minigrad.engine import Operation, apply
@@ -44,9 +44,10 @@ __all__ = ["SuiteError", "op_test", "pair_test"]
 
 def _test(name: str, examples: int | None, *parts: Callable[[Any], None]) -> Callable[[], None]:
     """A function that runs the parts, each as a property of its own."""
-    options: dict[str, Any] = {"deadline": None, "report_multiple_bugs": False} | (
-        {} if examples is None else {"max_examples": examples}
-    )
+    options: dict[str, Any] = {"deadline": None, "report_multiple_bugs": False}
+    options["phases"] = [p for p in settings().phases if p != Phase.explain]  # it lists lines inside NumPy
+    if examples is not None:
+        options["max_examples"] = examples
 
     def property_of(part: Callable[[Any], None]) -> Callable[[], None]:
         def check(data: Any) -> None:
