@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from minigrad.testing.compare import Arrays, Outcome, draw, examine, weights
-from minigrad.testing.entries import MOST, Entries, entries
-from minigrad.testing.numeric import flat, on_line, sides, slope
+from minigrad.testing.entries import Entries, entries
+from minigrad.testing.numeric import flat, on_line, slope
 from minigrad.testing.patterns import Answer, of_input, operand, permuted, same, slope_at
 from minigrad.testing.report import ratio, small
 
@@ -200,22 +200,3 @@ def _exchanged(at: Outcome, found: list[Entries], wrong: list[int]) -> Answer:
             if i < j and same(found[i].got, found[j].true) and same(found[j].got, found[i].true):
                 return "exchanged", f"inputs {i} and {j}"
     return None
-
-
-def at_kink(at: Outcome) -> list[str]:
-    """Lines about the entry whose gradient is farthest from the slopes to both sides."""
-    h = 1e-5 if at.dtype == "float64" else 1e-2
-    y, g = flat(at.ys), weights(at.gs, at.ys)
-    worst, line = 1e-3, ""
-    for i, x in enumerate(at.xs):
-        for j in range(min(x.size, MOST)):
-            v = np.zeros(x.shape)
-            v.flat[j] = 1.0
-            moved = lambda s, i=i, v=v: flat(at.case.values([*at.xs[:i], at.xs[i] + s * v, *at.xs[i + 1 :]]))
-            slopes = [float((g * side).sum()) for side in sides(moved, y, h)]
-            low, high, got = min(slopes), max(slopes), at.grads[i].flat[j]
-            off = max(low - got, got - high) / max(abs(low), abs(high), abs(got), 1e-300)
-            if off > worst:
-                where = f" {[int(n) for n in np.unravel_index(j, x.shape)]}" if x.ndim else ""
-                worst, line = off, f"input {i}{where}: slopes from {low:.6g} to {high:.6g}, gradient {got:.6g}"
-    return [*small(at.xs), *[line] * bool(line)]
