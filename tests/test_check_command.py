@@ -57,6 +57,8 @@ def test_what_is_right_is_one_line_and_code_0(own):
     ).stdout  # fmt: skip
     assert "domain positive" in run("check", "minigrad:log", "--shape", "2,2", "--domain", "positive").stdout
     assert "at 3 inputs" in run("check", "minigrad:log", "--shape", "2", "--domain", "1,2", "--examples", 3).stdout
+    run("check", "minigrad:log", "--shape", "2", "--domain", "0.001,0.01", "--scale", "1e-4")
+    run("check", "minigrad:log", "--shape", "()", "--domain", "near-singular", "--scale", "1e-6", "--order", 1)
     run("check", "own.py:Group.inside", "--shape", "3", "--shape", "", "--order", 3, "--examples", 1)
     run("check", "own.py:wrong_second", "--shape", "3", "--order", 1)
 
@@ -70,7 +72,10 @@ def test_a_wrong_gradient_is_a_report_and_code_1(own, name, said):
 @pytest.mark.parametrize(("arguments", "said"), [
     (("own.py:missing", "--shape", "2"), "no function 'missing'"),
     (("own.py:number", "--shape", "2"), "no function 'number'"),
-    (("missing.py:f", "--shape", "2"), "FILE.py:NAME"),
+    (("missing.py:f", "--shape", "2"), "'missing.py', which is no file here, expected package.module:NAME or FILE.py"),
+    (("own.py:right", "--shape", "2", "--domain", "0,inf"), "finite ends"),
+    (("own.py:right", "--shape", "2", "--scale", "0"), "[--scale] got 0, expected a step above 0"),
+    (("own.py:right", "--shape", "2", "--scale", "nan"), "[--scale] got nan"),
     (("own", "--shape", "2"), "package.module:NAME"),
     (("no_such_package.module:f", "--shape", "2"), "no_such_package"),
     (("broken.py:f", "--shape", "2"), "ZeroDivisionError"),

@@ -1,5 +1,7 @@
 """What the public strategies draw is what they promise, and prints as code that makes it."""
 
+import gc
+import linecache
 import re
 import subprocess
 import sys
@@ -82,6 +84,27 @@ def test_near_singular_matrices_and_extreme_sizes():
     assert np.ptp(np.log10(abs(fill((40,), "extreme")))) > 6
 
 
+def test_narrow_domains_and_numbers():
+    x = fill((4,), (1e-6, 2e-6))
+    assert len(set(x)) == 4 and x.min() > 1e-6 and x.max() < 2e-6
+    for domain in mst.DOMAINS:
+        assert mst.array((), domain=domain).shape == ()
+
+
+def test_apart_is_never_repeated_in_memory():
+    with pytest.raises(NoSuchExample):
+        find(mst.arrays((3,), domain="apart"), lambda x: x.strides == (0,))
+
+
+def test_what_a_drawn_function_leaves_behind_goes_with_it():
+    gc.collect()
+    before = len(linecache.cache)
+    for _ in range(50):
+        mst.Function(((),), "def f(a):\n    return a")
+    gc.collect()
+    assert len(linecache.cache) <= before
+
+
 def test_all_kinds_of_indices_and_lengths_are_drawn():
     for wanted in (lambda i: i[0] == i[1], lambda i: i.min() < 0, lambda i: i.max() == 3):
         find(mst.indices(4, (3,)), wanted)
@@ -122,6 +145,8 @@ def test_functions_with_kinks_and_own_operations():
         find(mst.functions(smooth=False), lambda f: text in f.code)
     f = find(mst.functions(own={"mine": mg.tanh}), lambda f: "mine(" in f.code)
     assert np.isfinite(np.asarray(f(*f.tensors()))).all()
+    again = eval(repr(f), {"Function": mst.Function, "mine": mg.tanh})
+    assert again.code == f.code and again.scope == f.scope
 
 
 def test_a_wrong_operation_inside_a_random_function_is_found_and_shown_as_code():
@@ -151,6 +176,12 @@ def test_a_cell_prints_as_code_that_makes_it():
     (lambda: fill((2,), values="odd"), "'even', 'equal' or a seed"),
     (lambda: mst.calls("no such operation"), "a registered operation"),
     (lambda: find(mst.arrays(domain=(1.0, 1.0)), lambda x: True), "which holds nothing"),
+    (lambda: fill((2,), (0.0, np.inf)), "finite ends"),
+    (lambda: fill((2,), 5), r"got 5, expected one of .*, or \(low, high\)"),
+    (lambda: fill((2,), (1.0, 2.0, 3.0)), r"\(low, high\)"),
+    (lambda: mst.indices(0), "an axis of 0 elements"),
+    (lambda: find(mst.functions(inputs=[(0, 3)]), lambda f: True), "at least one element"),
+    (lambda: find(mst.functions(inputs=[()] * 9), lambda f: True), "1 to 8 inputs"),
 ])  # fmt: skip
 def test_misuse_gets_a_clear_error(make, said):
     with pytest.raises(UserError, match=said):

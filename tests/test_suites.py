@@ -1,5 +1,7 @@
 """The shared property suites accept what is right, and find planted faults of every clause."""
 
+import sys
+
 import numpy as np
 import pytest
 from hypothesis import Phase, settings
@@ -9,6 +11,7 @@ import minigrad as mg
 from minigrad.engine import Operation, apply
 from minigrad.errors import UserError
 from minigrad.testing import GradientError, op_test, pair_test
+from minigrad.testing.layout import shared
 from minigrad.testing.strategies import arguments, arrays, broadcastable_arrays, indices
 from minigrad.testing.suites import SuiteError
 
@@ -167,6 +170,44 @@ def test_a_failure_names_the_operation_and_shows_the_smallest_input_as_code():
     assert "layout='plain'" in notes and "values='even'" in notes
 
 
+def past_sixteen(g, y, x):
+    factor = np.ones(x.size, x.dtype)
+    factor[16:] = 0.0
+    return cos(g, y, x) * mg.tensor(factor.reshape(x.shape))
+
+
+@pytest.mark.usefixtures("found_as_it_is")
+def test_sizes_past_a_tile_are_drawn_by_default():
+    with pytest.raises(GradientError, match="operation"):
+        op_test(planted(np.sin, past_sixteen), arrays())()
+    with pytest.raises(SuiteError, match="values in float"):
+        pair_test(lambda x: mg.sin(x) * (1.0 if x.size < 17 else 1.1), mg.sin, arrays())()
+
+
+def test_an_operation_object_is_placed_where_it_is_tested():
+    op = Operation("wrong", lambda k, x: np.sin(x), (lambda g, y, x: g * 2.0,))
+    test, line = op_test(op, examples=10), sys._getframe().f_lineno
+    with pytest.raises(GradientError, match=f"test_suites.py:{line}: its own gradient is wrong"):
+        test()
+
+
+def test_an_object_whose_name_is_none_can_be_tested():
+    class Layer:
+        name = None
+
+        def __call__(self, x):
+            return mg.tanh(x)
+
+    op_test(Layer(), arrays(), examples=2)()
+
+
+def test_parts_of_one_array_share_no_memory():
+    both = np.zeros((3, 4))
+    left, right = np.split(both, 2, axis=1)
+    assert shared([left, right], [], []) == ""
+    assert "gradient 1 shares memory with gradient 0" in shared([left, both], [], [])
+
+
 def test_every_example_and_check_is_counted():
     from minigrad.testing.tally import Tally
 
@@ -181,6 +222,13 @@ def test_every_example_and_check_is_counted():
     (lambda: op_test(lambda x: x > 0.0)(), "results of dtype bool"),
     (lambda: op_test(mg.sin, st.just(np.arange(3)))(), "float arrays to differentiate by"),
     (lambda: op_test(mg.log, arrays(domain=(2.0, 1.0)))(), "which holds nothing"),
+    (lambda: op_test(mg.log, np.ones(3)), "inputs of type ndarray, expected a strategy"),
+    (lambda: op_test(np.sin, arrays()), "ufunc 'sin'.*check_vjp"),
+    (lambda: op_test(mg.sin, order=0), "order=0, expected a whole number"),
+    (lambda: op_test(mg.sin, order=1.5), "order=1.5"),
+    (lambda: op_test(mg.sin, examples=0), "examples=0"),
+    (lambda: pair_test(mg.sin, mg.sin, np.ones(3)), "expected a strategy"),
+    (lambda: pair_test(mg.sin, mg.sin, arrays(), order=-1), "order=-1"),
 ])  # fmt: skip
 def test_misuse_gets_a_clear_error(make, said):
     with pytest.raises(UserError, match=said):

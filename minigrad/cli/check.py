@@ -64,9 +64,12 @@ def _finite(name: str, f: Any, xs: list[np.ndarray]) -> bool:
 @click.option("--shape", "shapes", multiple=True, required=True, metavar="N,N", help="of an input; once for each")
 @click.option("--order", type=click.IntRange(1, 4), default=2, show_default=True, help="of the highest derivative")
 @click.option("--domain", default="real", show_default=True, help=f"of the inputs: {', '.join(DOMAINS)}, or LOW,HIGH")
+@click.option("--scale", default=0.05, show_default=True, help="the largest step of the numerical derivative")
 @click.option("--examples", type=click.IntRange(1), default=10, show_default=True, help="random inputs to check at")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
-def command(function: str, shapes: tuple[str, ...], order: int, domain: str, examples: int, seed: int) -> None:
+def command(
+    function: str, shapes: tuple[str, ...], order: int, domain: str, scale: float, examples: int, seed: int
+) -> None:
     """Check the derivatives of FUNCTION, of float64 tensors, against numerical ones.
 
     FUNCTION is package.module:NAME or FILE.py:NAME. Exit code 0 if all are right, 1 with a report if one is wrong,
@@ -77,6 +80,8 @@ def command(function: str, shapes: tuple[str, ...], order: int, domain: str, exa
     minigrad check losses.py:huber --shape 8 --shape 8 --domain apart --order 1
     """
     f = load("check", function, "package.module:NAME or FILE.py:NAME of a function of tensors")
+    if not 0 < scale < np.inf:
+        raise UserError(describe("--scale", f"{scale:g}", "a step above 0"))
     forms, where = [_shape(text) for text in shapes], _domain(domain)
     rng = np.random.default_rng(seed)
     for _ in range(examples):
@@ -88,7 +93,7 @@ def command(function: str, shapes: tuple[str, ...], order: int, domain: str, exa
             got = f"no finite value in {_TRIES} draws from domain {domain}"
             raise UserError(describe(function, got, "inputs where it is defined", "pass another --domain"))
         try:
-            check_grad(f, *xs, order=order)
+            check_grad(f, *xs, order=order, scale=scale)
         except GradientError as error:
             click.echo(f"{function} at inputs {', '.join(map(str, forms))}, seed {seed}\n{error}")
             sys.exit(1)

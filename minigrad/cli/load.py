@@ -16,7 +16,9 @@ from minigrad.errors import UserError, describe
 def function(command: str, where: str, expected: str) -> Callable:
     """UserError says what ``where`` should have been; ``expected`` describes the function."""
     home, _, name = where.rpartition(":")
-    if not home or not name or (home.endswith(".py") and not Path(home).is_file()):
+    if home.endswith(".py") and not Path(home).is_file():
+        raise UserError(describe(command, f"'{home}', which is no file here", expected))
+    if not home or not name:
         raise UserError(describe(command, where, expected))
     try:
         module = _file(home) if home.endswith(".py") else _module(home)

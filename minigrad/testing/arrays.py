@@ -27,14 +27,19 @@ def interval(domain: Domain) -> tuple[float, float]:
         if domain not in DOMAINS:
             raise UserError(describe("domain", repr(domain), f"one of {', '.join(DOMAINS)}, or (low, high)"))
         return DOMAINS[domain]
-    low, high = domain
+    try:
+        low, high = map(float, domain)
+    except (TypeError, ValueError):
+        raise UserError(describe("domain", repr(domain), f"one of {', '.join(DOMAINS)}, or (low, high)")) from None
     if not low < high:
         raise UserError(describe("domain", f"({low:g}, {high:g}), which holds nothing", "low < high"))
-    return float(low), float(high)
+    if not np.isfinite(high - low):
+        raise UserError(describe("domain", f"({low:g}, {high:g})", "finite ends"))
+    return low, high
 
 
 def fill(shape: tuple[int, ...], domain: Domain = "real", values: int | str = "even") -> np.ndarray:
-    """float64 values of a domain, rounded to four digits: "even" ones, all "equal", or random ones of a seed.
+    """float64 values of a domain, rounded to four digits of it: "even" ones, all "equal", or random ones of a seed.
 
     "real" is [-3, 3], "positive" [0.3, 3], "negative" [-3, -0.3], "unit" [0.05, 0.95]. "apart" keeps away from kinks:
     no two elements are equal and none is near an integer. "near-singular" has rows that are almost equal, and numbers
@@ -64,10 +69,11 @@ def fill(shape: tuple[int, ...], domain: Domain = "real", values: int | str = "e
     if domain == "extreme":
         sign = np.where(np.arange(n) % 2 if isinstance(values, str) else rng.random(n) < 0.5, -1.0, 1.0)
         return np.array([float(f"{v:.4g}") for v in sign * 10.0**x]).reshape(shape)
-    x = np.clip(np.round(x, 4), low, high).reshape(shape)
+    digits = 4 - min(0, int(np.floor(np.log10(high - low))))
+    x = np.clip(np.round(x, digits), low, high).reshape(shape)
     if domain == "near-singular":
         noise = 1e-4 * np.round(rng.uniform(1, 9, shape), 2)
-        return noise if len(shape) < 2 else x[..., :1, :] + noise if n else x
+        return np.asarray(noise) if len(shape) < 2 else x[..., :1, :] + noise if n else x
     return x
 
 

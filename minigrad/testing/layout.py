@@ -45,11 +45,19 @@ def lay_out(x: np.ndarray, layout: str) -> np.ndarray:
     return x
 
 
+def _overlap(a: np.ndarray, b: np.ndarray) -> bool:
+    """Whether an element of both is the same memory; True where that is hard to tell."""
+    try:
+        return np.shares_memory(a, b, max_work=10_000)
+    except np.exceptions.TooHardError:
+        return True
+
+
 def shared(grads: Sequence[Any], xs: Sequence[Any], gs: Sequence[Any]) -> str:
     """Which gradient shares memory with another array, in words; empty if none does."""
     others = [*[(f"input {i}", x) for i, x in enumerate(xs)], *[(f"cotangent {i}", g) for i, g in enumerate(gs)]]
     for n, grad in enumerate(grads):
         for name, other in [*others, *[(f"gradient {i}", a) for i, a in enumerate(grads[:n])]]:
-            if isinstance(grad, np.ndarray) and isinstance(other, np.ndarray) and np.may_share_memory(grad, other):
+            if isinstance(grad, np.ndarray) and isinstance(other, np.ndarray) and _overlap(grad, other):
                 return f"gradient {n} shares memory with {name}; return a copy"
     return ""

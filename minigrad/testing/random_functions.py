@@ -9,13 +9,16 @@ from __future__ import annotations
 import linecache
 import math
 import re
+import weakref
 from collections.abc import Callable, Sequence
+from itertools import count
 from typing import Any, NamedTuple
 
 import numpy as np
 
 import minigrad
 from minigrad.engine import Tensor
+from minigrad.errors import UserError, describe
 from minigrad.testing.arrays import array
 from minigrad.testing.drawing import shapes
 from minigrad.testing.optional import needs_hypothesis
@@ -27,6 +30,8 @@ Shape = tuple[int, ...]
 LARGEST = 10.0  # bound of a value
 MOST_ELEMENTS = 64
 INPUT = 3.0  # bound of an input
+NAMES = "abcdefgh"  # of inputs
+_serial = count().__next__
 
 # text, and the bound of its result for the bound of its operand
 UNARY: dict[str, tuple[str, Callable[[float], float]]] = {
@@ -67,11 +72,13 @@ class Line(NamedTuple):
 
 
 def compiled(code: str, name: str, scope: dict[str, Any] | None = None) -> Callable:
-    """The function ``name`` that the text defines; tracebacks show its lines. ``mg`` and ``np`` are there."""
-    file = f"<drawn {name} {hash(code) & 0xFFFFFFFF:08x}>"
-    linecache.cache[file] = (len(code), None, code.splitlines(keepends=True), file)
-    names = {"__name__": "drawn", "mg": minigrad, "np": np, **(scope or {})}
+    """The function ``name`` that the text defines; tracebacks show its lines as long as it lives. ``mg`` and ``np``
+    are there."""
+    file = f"<drawn {name} {_serial()}>"
+    names: dict[str, Any] = {"__name__": "drawn", "mg": minigrad, "np": np, **(scope or {})}
     exec(compile(code, file, "exec"), names)
+    linecache.cache[file] = (len(code), None, code.splitlines(keepends=True), file)
+    weakref.finalize(names[name], linecache.cache.pop, file, None)
     return names[name]
 
 
@@ -87,7 +94,7 @@ class Function:
     """
 
     def __init__(self, shapes: Sequence[Shape], code: str, scope: dict[str, Any] | None = None):
-        self.shapes, self.code = tuple(shapes), code.lstrip("\n")
+        self.shapes, self.code, self.scope = tuple(shapes), code.lstrip("\n"), scope or {}
         self.f = compiled(self.code, "f", scope)
 
     def __call__(self, *xs: Tensor) -> Any:
@@ -103,7 +110,8 @@ class Function:
         return [Tensor(x, True) for x in self.arrays(values, dtype)]
 
     def __repr__(self) -> str:
-        return f"Function(shapes={self.shapes}, code='''\n{self.code}''')"
+        own = f", scope={{{', '.join(f'{name!r}: {name}' for name in self.scope)}}}" if self.scope else ""
+        return f"Function(shapes={self.shapes}, code='''\n{self.code}'''{own})"
 
 
 class _Lines:
@@ -227,7 +235,7 @@ def functions(
     """Differentiable functions of tensors: a few random operations on inputs of given or random shapes.
 
     ``smooth=False`` allows kinks. ``own`` names further functions of one tensor that keep its shape; they are used
-    like ``tanh`` among the others.
+    like ``tanh`` among the others. UserError, when drawn, for inputs without elements or more than eight of them.
 
     >>> from hypothesis import find
     >>> find(functions(), lambda f: "tanh" in f.code)
@@ -238,10 +246,14 @@ def functions(
     ''')
     """
     given = inputs
+    count = max_inputs if given is None else len(given)
+    if not 1 <= count <= len(NAMES) or not all(math.prod(shape) for shape in given or ()):
+        got = f"max_inputs={max_inputs}" if given is None else f"inputs={list(given)}"
+        raise UserError(describe("functions", got, f"1 to {len(NAMES)} inputs, each of at least one element"))
     if given is None:
         form = shapes((1, 2, 3), 0, 3)
         given = draw(st.lists(form, min_size=1, max_size=max_inputs))
-    names = "abcdefgh"[: len(given)]
+    names = NAMES[: len(given)]
     lines = _Lines([Value(name, shape, INPUT) for name, shape in zip(names, given)])
     unary = {**UNARY, **({} if smooth else KINKED)}
     for i in range(max_steps):

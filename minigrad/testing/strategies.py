@@ -27,6 +27,7 @@ with needs_hypothesis("minigrad.testing.strategies"):
     import minigrad.testing.profiles  # noqa: F401  # registers them
 
 from minigrad.engine import Tensor
+from minigrad.errors import UserError, describe
 from minigrad.testing.arrays import DOMAINS, PATTERNS, Domain, array
 from minigrad.testing.calls import Call, calls
 from minigrad.testing.drawing import SEEDS, SIZES, SMALL, broadcastable, shapes
@@ -49,6 +50,11 @@ def _chosen(choice: Any, otherwise: st.SearchStrategy) -> st.SearchStrategy:
     if choice is None:
         return otherwise
     return choice if isinstance(choice, st.SearchStrategy) else st.just(choice)
+
+
+def _layouts(domain: Domain) -> st.SearchStrategy[str]:
+    """Those that keep the promise of the domain: "broadcast" repeats values, "apart" has no two equal ones."""
+    return st.sampled_from([name for name in LAYOUTS if domain != "apart" or name != "broadcast"])
 
 
 def layouts() -> st.SearchStrategy[str]:
@@ -86,7 +92,7 @@ def arrays(
     array([1.245, 2.595])
     """
     return _arrays(
-        _chosen(shape, shapes(SMALL, max_dims=3)), _chosen(dtype, dtypes()), _chosen(layout, layouts()), domain
+        _chosen(shape, shapes(max_dims=3)), _chosen(dtype, dtypes()), _chosen(layout, _layouts(domain)), domain
     )
 
 
@@ -133,11 +139,11 @@ def broadcastable_arrays(
     >>> (a * b).shape == a.shape and a.dtype == b.dtype
     True
     """
-    found, _ = draw(broadcastable(count, SMALL, max_dims))
+    found, _ = draw(broadcastable(count, SIZES, max_dims))
     kind = draw(_chosen(dtype, dtypes()))
     one = _values(domain) if domain != "apart" else SEEDS
     values = draw(st.lists(one, min_size=count, max_size=count, unique=domain == "apart"))
-    how = _chosen(layout, layouts())
+    how = _chosen(layout, _layouts(domain))
     return tuple(draw(_arrays(st.just(s), st.just(kind), how, domain, st.just(v))) for s, v in zip(found, values))
 
 
@@ -152,17 +158,23 @@ def lengths(draw: Any, T: int, B: int) -> np.ndarray:
     return np.array(draw(st.lists(st.integers(0, T), min_size=B, max_size=B)), np.int64)
 
 
-@st.composite
-def indices(draw: Any, n: int, shape: Shapes = (3,), negative: bool = True) -> np.ndarray:
+def indices(n: int, shape: Shapes = (3,), negative: bool = True) -> st.SearchStrategy[np.ndarray]:
     """Integer array of positions on an axis of n elements, repeated ones and (if wanted) negative ones among them.
+    UserError for an axis without elements.
 
     >>> from hypothesis import find
     >>> find(indices(4, (2,)), lambda i: i[0] == i[1])
     array([0, 0])
     """
-    form = draw(_chosen(shape, st.nothing()))
+    if n < 1:
+        raise UserError(describe("indices", f"an axis of {n} elements", "at least one"))
+    return _positions(st.integers(-n if negative else 0, n - 1), _chosen(shape, st.nothing()))
+
+
+@st.composite
+def _positions(draw: Any, at: st.SearchStrategy[int], shape: st.SearchStrategy[Shape]) -> np.ndarray:
+    form = draw(shape)
     size = int(np.prod(form))
-    at = st.integers(-n if negative else 0, n - 1)
     return np.array(draw(st.lists(at, min_size=size, max_size=size)), np.int64).reshape(form)
 
 

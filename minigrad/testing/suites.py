@@ -8,280 +8,46 @@ arrays in it, also inside lists and dicts, become tensors, everything else is pa
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from itertools import product
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from types import FunctionType
+from typing import Any
 
 import numpy as np
 
 from minigrad.testing.optional import needs_hypothesis
 
 with needs_hypothesis("minigrad.testing.suites"):
-    from hypothesis import given, settings
+    from hypothesis import Phase, given, settings
     from hypothesis import strategies as st
 
-from minigrad.engine import Operation, Tensor, apply, vjp
-from minigrad.engine.tree import leaves, rebuild
+from minigrad.engine import Operation, apply
+from minigrad.engine.anomaly import caller
 from minigrad.errors import UserError, describe
 from minigrad.ops import REGISTRY
-from minigrad.ops.fuse import Fused
 from minigrad.ops.record import Record
-from minigrad.testing import check_grad
-from minigrad.testing.calls import Call, calls, values
-from minigrad.testing.layout import lay_out
-from minigrad.testing.strategies import LAYOUTS, SEEDS, SIZES, SMALL, Arguments, arrays, broadcastable_arrays
+from minigrad.testing.calls import calls
+from minigrad.testing.clauses import (
+    Case,
+    Suite,
+    SuiteError,
+    behaves,
+    case_of,
+    numerical,
+    registered_case,
+    second_derivatives,
+)
+from minigrad.testing.strategies import SEEDS, SIZES, SMALL, arrays, broadcastable_arrays
 from minigrad.testing.tally import Tally
 
-# Relative to the largest number. Values of a registered operation, against NumPy: some for each element added up.
-VALUE = {"float32": 3e-6, "float64": 1e-14}
-CLOSE = {"float32": 3e-5, "float64": 1e-12}  # gradients, and values of other functions
-SECOND = 1e-9  # second derivatives, in float64
-
-
-class SuiteError(AssertionError):
-    """A clause of the contract is broken; the message begins with the clause."""
-
-
-@contextmanager
-def unfused() -> Iterator[None]:
-    """Gradient rules run as they are written, not as fused kernels."""
-    before, Fused.on = Fused.on, False
-    try:
-        yield
-    finally:
-        Fused.on = before
-
-
-class Case(NamedTuple):
-    """One drawn call: its float arrays, and how a function is called with others in their places."""
-
-    arrays: list[np.ndarray]
-    run: Callable[[Callable, list], Any]
-
-
-def _case(drawn: Any) -> Case:
-    """Of what the user's strategy drew."""
-    if not isinstance(drawn, (tuple, Arguments)):
-        drawn = (drawn,)
-    tree = (drawn.args, drawn.kwargs) if isinstance(drawn, Arguments) else (drawn, {})
-    found = leaves(tree)
-    found = [np.asarray(x) if isinstance(x, Tensor) and x.dtype.kind == "f" else x for x in found]
-    floats = [i for i, x in enumerate(found) if isinstance(x, np.ndarray) and x.dtype.kind == "f"]
-    if not floats:
-        got = f"arguments without a float array: {drawn!r}"
-        raise UserError(describe("op_test", got, "float arrays to differentiate by"))
-
-    def run(f: Callable, xs: list) -> Any:
-        full = list(found)
-        for i, x in zip(floats, xs, strict=True):
-            full[i] = x
-        args, kwargs = rebuild(tree, full)
-        return f(*args, **kwargs)
-
-    return Case([found[i] for i in floats], run)
-
-
-def _registered(call: Call, record: Record, seed: int) -> Case:
-    rng = np.random.default_rng(seed)
-    return Case([values(rng, record, i, s) for i, s in enumerate(call.shapes)], call.run)
-
-
-# ------------------------------------------------------------------------------------------------ the clauses
-
-
-def demand(truth: Any, clause: str, message: str) -> None:
-    if not truth:
-        raise SuiteError(f"{clause}: {message}")
-
-
-def _results(out: Any, clause: str = "results") -> list[Tensor]:
-    found = leaves(out)
-    if not found or not all(isinstance(y, Tensor) for y in found):
-        raise SuiteError(f"{clause}: got {type(out).__name__}, expected a tensor or containers of tensors")
-    return found
-
-
-def _close(got: Any, expected: Any, tolerance: float, clause: str, terms: Any = 0.0) -> None:
-    """``terms``: the size of what was added up, where it may have cancelled."""
-    got, expected = np.asarray(got), np.asarray(expected)
-    demand(got.shape == expected.shape, clause, f"got shape {got.shape}, expected {expected.shape}")
-    if got.dtype.kind == "b" or not got.size:
-        demand(np.array_equal(got, expected), clause, f"got\n{got}\nexpected\n{expected}")
-        return
-    scale = max(1.0, float(np.abs(expected[np.isfinite(expected)]).max(initial=0)), float(np.max(terms, initial=0)))
-    with np.errstate(invalid="ignore"):
-        wide = got.astype(np.float64)
-        right = (wide == expected) | (np.isnan(wide) & np.isnan(expected)) | (abs(wide - expected) <= tolerance * scale)
-    at = tuple(int(i) for i in np.argwhere(~right)[0]) if not right.all() else ()
-    demand(right.all(), clause, f"{int((~right).sum())} of {got.size} elements differ by more than "
-           f"{tolerance * scale:.1e}; at {at} got {wide[at]}, expected {expected[at]}")  # fmt: skip
-
-
-class Outcome(NamedTuple):
-    results: list[np.ndarray]
-    gradients: list[np.ndarray | None]  # of the inputs, None where not asked for or where nothing depends on one
-
-
-def _walk(case: Case, f: Callable, xs: list, gs: list, wanted: list[bool], used: list[bool]) -> Outcome:
-    """Results, and gradients of the wanted inputs for cotangents of the used results."""
-    tensors = [Tensor(x, requires_grad=w) for x, w in zip(xs, wanted)]
-    ys = _results(case.run(f, tensors))
-    demand(len(ys) == len(gs), "values", f"got {len(ys)} results, expected {len(gs)}")
-    for y, g in zip(ys, gs):
-        demand(y.shape == g.shape, "values", f"got shape {y.shape}, expected {g.shape}")
-        wrong = y.dtype.kind == "f" and y.dtype != g.dtype
-        demand(not wrong, "values", f"got dtype {y.dtype} for inputs of {g.dtype}")
-    pairs = [(y, g) for y, g, u in zip(ys, gs, used, strict=True) if u and y.requires_grad]
-    if len(pairs) == 1:
-        pairs[0][0].backward(Tensor(pairs[0][1]))
-    elif pairs:
-        total = (pairs[0][0] * Tensor(pairs[0][1])).sum()
-        for y, g in pairs[1:]:
-            total = total + (y * Tensor(g)).sum()
-        total.backward()
-    for t in tensors:
-        demand(t.requires_grad or t.grad is None, "subsets", "an input that requires no gradient received one")
-    return Outcome([y.data for y in ys], [None if t.grad is None else t.grad.data for t in tensors])
-
-
-def _bits(outcome: Outcome) -> list[bytes]:
-    return [b"" if a is None else np.ascontiguousarray(a).tobytes() for a in (*outcome.results, *outcome.gradients)]
-
-
-def _subset(data: Any, n: int, label: str) -> list[bool]:
-    """A non-empty subset, the full one first."""
-    if n > 6:
-        return data.draw(st.lists(st.booleans(), min_size=n, max_size=n).filter(any), label=label)
-    every = sorted(([*s] for s in product((True, False), repeat=n) if any(s)), key=lambda s: -sum(s))
-    return data.draw(st.sampled_from(every), label=label) if every else []
-
-
-class Suite(NamedTuple):
-    """What is tested. ``oracle`` gives values and takes arrays; ``reference`` takes tensors and gives values, where
-    there is no oracle, and gradients. ``terms``: of products, whose terms may cancel. ``tolerance`` is a factor."""
-
-    f: Callable
-    reference: Callable
-    oracle: Callable | None = None
-    terms: bool = False
-    registered: bool = False
-    tolerance: float = 1.0
-
-
-def behaves(suite: Suite, case: Case, data: Any) -> None:
-    """All clauses but numerical derivatives, in a drawn dtype and drawn layouts."""
-    Tally.examples += 1
-    dtype = data.draw(st.sampled_from(("float32", "float64")), label="dtype")
-    kinds = ("as drawn", *LAYOUTS)
-    xs = []
-    for x in case.arrays:
-        kind = data.draw(st.sampled_from(kinds), label="layout")
-        xs.append(x.astype(dtype, copy=False) if kind == "as drawn" else lay_out(x.astype(dtype), kind))
-    before = [x.copy() for x in xs]
-    wide = [np.array(x, np.float64, order="C") for x in xs]
-    plain = _results(case.run(suite.reference, [Tensor(x) for x in wide]))
-    if not suite.registered and not any(y.dtype.kind == "f" for y in plain):
-        got = f"results of dtype {', '.join(str(y.dtype) for y in plain)}"
-        raise UserError(describe("suite", got, "a float32 or float64 result to differentiate"))
-    rng = np.random.default_rng(data.draw(SEEDS, label="seed of the cotangents"))
-    how = data.draw(st.sampled_from(LAYOUTS), label="layout of the cotangents")
-    gs = [lay_out(rng.standard_normal(y.shape).astype(dtype), how) for y in plain]
-    wanted, used = _subset(data, len(xs), "inputs"), _subset(data, len(plain), "results used")
-
-    found = _walk(case, suite.f, xs, gs, wanted, used)
-    for x, b in zip(xs, before):
-        demand(np.array_equal(x, b, equal_nan=True), "inputs unchanged", f"an input of shape {x.shape} was written to")
-    again = _walk(case, suite.f, xs, gs, wanted, used)
-    demand(_bits(again) == _bits(found), "repeatable", "two runs on the same inputs differ")
-    expected = [np.asarray(y) for y in plain]
-    terms: list[Any] = [0.0] * len(plain)
-    if suite.oracle is not None:
-        expected = [np.asarray(y) for y in leaves(case.run(suite.oracle, wide))]
-        if suite.terms:
-            terms = leaves(case.run(suite.oracle, [abs(x) for x in wide]))
-    longest = max([x.size for x in xs] + [1])
-    allowed = VALUE[dtype] * max(1.0, longest**0.5 / 4) if suite.registered else CLOSE[dtype] * suite.tolerance
-    for y, e, t in zip(found.results, expected, terms, strict=True):
-        demand((y.dtype.kind == "b") == (e.dtype.kind == "b"), "values", f"got dtype {y.dtype}, expected {e.dtype}")
-        _close(y, e, allowed, f"values in {dtype}", t)
-
-    _no_aliases([*xs, *gs], found.gradients)
-
-    _in_every_layout(suite, case, dtype, allowed)
-    everything = [True] * len(xs)
-    with unfused():
-        right = _walk(case, suite.reference, wide, [np.array(g, np.float64) for g in gs], everything, used).gradients
-    for i, (x, got, e) in enumerate(zip(xs, found.gradients, right)):
-        if not wanted[i]:
-            continue
-        if got is None or e is None:
-            given = np.zeros(x.shape) if got is None and e is None else got if e is None else e
-            demand(not np.any(given), "gradients", f"input {i} has {'no' if got is None else 'a'} gradient, expected "
-                   f"{'one' if got is None else 'none'}")  # fmt: skip
-            continue
-        demand(got.dtype == dtype, "gradients", f"got dtype {got.dtype} for an input of {dtype}")
-        _close(got, e, CLOSE[dtype] * suite.tolerance, f"gradient of input {i} in {dtype}")
-
-
-def _in_every_layout(suite: Suite, case: Case, dtype: str, allowed: float) -> None:
-    """The results depend on no layout in memory, all inputs being laid out alike."""
-
-    def results(layout: str) -> list[Tensor]:
-        return _results(case.run(suite.f, [Tensor(lay_out(x.astype(dtype), layout)) for x in case.arrays]))
-
-    plain = results("plain")
-    for layout in LAYOUTS[1:]:
-        if layout != "broadcast":  # which has other values
-            for y, e in zip(results(layout), plain, strict=True):
-                _close(y, e, allowed * (20 if suite.terms else 1), f"values in {dtype}, {layout} inputs")
-
-
-def _no_aliases(others: list[np.ndarray], gradients: list[np.ndarray | None]) -> None:
-    buffers = list(others)
-    for g in gradients:
-        if g is not None:
-            shared = any(np.may_share_memory(g, b) for b in buffers)
-            demand(not shared, "no aliasing", "a gradient shares memory with an input, a cotangent or another gradient")
-            buffers.append(g)
-
-
-def second_derivatives(suite: Suite, case: Case, data: Any) -> None:
-    """Of both, in float64, along random directions: the derivative of the gradient for a random cotangent."""
-    rng = np.random.default_rng(data.draw(SEEDS, label="seed of the directions"))
-    xs = [np.array(x, np.float64) for x in case.arrays]
-    plain = _results(case.run(suite.reference, [Tensor(x) for x in xs]))
-    float_results = [i for i, y in enumerate(plain) if y.dtype.kind == "f"]
-    gs = [rng.standard_normal(plain[i].shape) for i in float_results]
-    vs = [Tensor(rng.standard_normal(x.shape)) for x in xs]
-
-    def first(f: Callable) -> Callable:
-        def outputs(*ts: Tensor) -> tuple:
-            ys = _results(case.run(f, list(ts)))
-            return tuple(ys[i] for i in float_results)
-
-        return lambda *args: tuple(vjp(outputs, *args[: len(xs)])[1](args[len(xs) :]))
-
-    found, expected = (
-        vjp(first(f), *[Tensor(np.array(a)) for a in (*xs, *gs)])[1](tuple(vs)) for f in (suite.f, suite.reference)
-    )
-    for i, (got, e) in enumerate(zip(found, expected, strict=True)):
-        _close(got, e, SECOND * suite.tolerance, f"second derivative, {f'input {i}' if i < len(xs) else 'cotangent'}")
-
-
-def numerical(f: Callable, case: Case, order: int, smooth: bool) -> None:
-    """Reverse mode against numerical derivatives."""
-    check_grad(lambda *ts: case.run(f, list(ts)), *case.arrays, order=order, scale=0.02 if smooth else 1e-3)
-
-
-# ------------------------------------------------------------------------------------------------ the suites
+__all__ = ["SuiteError", "op_test", "pair_test"]
 
 
 def _test(name: str, examples: int | None, *parts: Callable[[Any], None]) -> Callable[[], None]:
     """A function that runs the parts, each as a property of its own."""
-    options: dict[str, Any] = {"deadline": None, "report_multiple_bugs": False} | (
-        {"max_examples": examples} if examples else {}
-    )
+    options: dict[str, Any] = {"deadline": None, "report_multiple_bugs": False}
+    options["phases"] = [p for p in settings().phases if p != Phase.explain]  # it lists lines inside NumPy
+    if examples is not None:
+        options["max_examples"] = examples
 
     def property_of(part: Callable[[Any], None]) -> Callable[[], None]:
         def check(data: Any) -> None:
@@ -303,7 +69,29 @@ def _test(name: str, examples: int | None, *parts: Callable[[Any], None]) -> Cal
 
 
 def _name(f: Any) -> str:
-    return getattr(f, "name", getattr(f, "__name__", type(f).__name__)).strip("<>")
+    return str(getattr(f, "name", None) or getattr(f, "__name__", None) or type(f).__name__).strip("<>")
+
+
+def _understood(where: str, f: Any, inputs: Any, order: Any, examples: Any) -> None:
+    """UserError for arguments that would be found wrong only when the test runs, or not at all."""
+    if isinstance(f, np.ufunc):
+        do = "write it with minigrad's operations; check_vjp checks functions of arrays"
+        raise UserError(describe(where, f"{f!r} of NumPy", "a function of tensors", do))
+    if inputs is not None and not isinstance(inputs, st.SearchStrategy):
+        got, do = f"inputs of type {type(inputs).__name__}", "hypothesis.strategies.just(x) is a strategy of one input"
+        raise UserError(describe(where, got, "a strategy", do))
+    for name, n in (("order", order), ("examples", 1 if examples is None else examples)):
+        if not isinstance(n, int) or n < 1:
+            raise UserError(describe(where, f"{name}={n!r}", "a whole number from 1 on"))
+
+
+def _placed(f: Callable) -> Callable:
+    """f, called from the line where the user calls us: reports name that line for an operation that is not used in
+    a function of the user's."""
+    file, _, line = caller().rpartition(":")
+    called: Any = lambda *args, **kwargs: f(*args, **kwargs)
+    code = called.__code__.replace(co_filename=file, co_firstlineno=int(line))
+    return FunctionType(code, called.__globals__, closure=called.__closure__)
 
 
 def _arity(f: Callable) -> int:
@@ -343,14 +131,15 @@ def op_test(
     >>> test_softsign = op_test(lambda x: x / (1.0 + mg.sqrt(1.0 + x * x)), examples=5)
     >>> test_softsign()
     """
+    _understood("op_test", op, inputs, order, examples)
     record = _record_of(op)
     if isinstance(op, str) and record is None:
         raise UserError(describe("op_test", repr(op), "the name of a registered operation"))
     f: Any = op
     if record:
-        f = record.function
+        f = _placed(record.function)
     elif isinstance(op, Operation):
-        f = lambda *xs: apply(op, xs)
+        f = _placed(lambda *xs: apply(op, xs))
     oracle = record.oracle if record and oracle is None else oracle
     smooth = record.smooth and smooth if record else smooth
     suite = Suite(f, f, oracle, bool(record and record.group == "Products"), record is not None, tolerance)
@@ -361,10 +150,10 @@ def op_test(
 
     def draw(data: Any, sizes: Any) -> Case:
         if inputs is not None:
-            return _case(data.draw(inputs, label="inputs"))
+            return case_of(data.draw(inputs, label="inputs"))
         assert record is not None
         call = data.draw(calls(record.name, sizes), label="call")
-        return _registered(call, record, data.draw(SEEDS, label="seed of the values"))
+        return registered_case(call, record, data.draw(SEEDS, label="seed of the values"))
 
     def contract(data: Any) -> None:
         behaves(suite, draw(data, SIZES), data)
@@ -403,13 +192,15 @@ def pair_test(
     >>> from minigrad.testing.strategies import arrays
     >>> pair_test(mg.sigmoid, lambda x: 0.5 * mg.tanh(0.5 * x) + 0.5, arrays(), examples=5)()
     """
+    for f in (fast, definition):
+        _understood("pair_test", f, inputs, order, examples)
     suite = Suite(fast, definition, tolerance=tolerance)
 
     def contract(data: Any) -> None:
-        behaves(suite, _case(data.draw(inputs, label="inputs")), data)
+        behaves(suite, case_of(data.draw(inputs, label="inputs")), data)
 
     def second(data: Any) -> None:
         Tally.examples += 1
-        second_derivatives(suite, _case(data.draw(inputs, label="inputs")), data)
+        second_derivatives(suite, case_of(data.draw(inputs, label="inputs")), data)
 
     return _test(f"{_name(fast)}_and_{_name(definition)}", examples, contract, *[second] * (order > 1))
