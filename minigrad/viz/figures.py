@@ -110,7 +110,7 @@ def curves(ax: Any, series: Mapping[str, tuple[Sequence, Sequence]], x: str, y: 
     ax.set_xlabel(x)
     ax.set_ylabel(y)
     if len(series) > 1 and not faint:
-        ax.legend()
+        ax.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0))  # beside the lines, never over one
 
 
 def heat(ax: Any, values: Any, rows: Sequence[str], columns: Sequence[str], *, low: float, high: float) -> Any:

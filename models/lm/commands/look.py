@@ -129,7 +129,7 @@ def _places(ids: np.ndarray, length: int, batch: int) -> np.ndarray:
 
 
 def _gradient_figure(norms: dict[str, np.ndarray], raw: dict[str, Any], batch: int) -> Any:
-    figure, (left, right) = viz.grid(1, 2, width=12, height=4.8)
+    figure, (left, right) = viz.grid(1, 2, width=13.5, height=4.8)
     left.set_title("Through time: the last symbol's loss")
     viz.curves(left, {name: (np.arange(len(n)), n[::-1]) for name, n in norms.items()}, "steps back in time",
                f"gradient by the state: norm, mean of {batch} (nats)", logarithmic=True)  # fmt: skip
