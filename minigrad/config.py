@@ -12,18 +12,24 @@ def _default_cache() -> str:
     return str(Path(base) / "minigrad") if base else ""
 
 
+def _default_threads() -> str:
+    """What other programs are told, where it is one number."""
+    told = os.environ.get("OMP_NUM_THREADS", "")
+    return told if told.isdigit() else "0"
+
+
 @dataclass(frozen=True)
 class Config:
     """The settings of this process.
 
     cache_dir:    where generated kernels and their machine code are kept; empty means in memory only
-    threads:      threads for large kernels; 0 means as many as the machine has
+    threads:      threads for large kernels; 0 means as many as the machine has; OMP_NUM_THREADS is the default
     keep_memory:  tell the C allocator to keep freed buffers instead of returning them to the system
     vector_bits:  width of the matrix kernel's vectors; 0 means what the processor has
     """
 
     cache_dir: str = os.environ.get("MINIGRAD_CACHE_DIR", _default_cache())
-    threads: int = int(os.environ.get("MINIGRAD_THREADS", "0"))
+    threads: int = int(os.environ.get("MINIGRAD_THREADS", _default_threads()))
     keep_memory: bool = os.environ.get("MINIGRAD_KEEP_MEMORY", "1") != "0"
     vector_bits: int = int(os.environ.get("MINIGRAD_VECTOR_BITS", "0"))
 

@@ -163,3 +163,15 @@ def test_a_kernel_file_is_readable_python_with_the_scalar_in_it(filled):
     text = path.read_text()
     compile(text, str(path), "exec")
     assert "def tanh(x):" in text and "def expm1(x):" in text and "def run(" in text
+
+
+@pytest.mark.parametrize(
+    ("told", "expected"),
+    [({"OMP_NUM_THREADS": "1"}, 1), ({"OMP_NUM_THREADS": "3", "MINIGRAD_THREADS": "2"}, 2),
+     ({"OMP_NUM_THREADS": "4,2"}, 0), ({"OMP_NUM_THREADS": "all"}, 0), ({}, 0)],
+)  # fmt: skip
+def test_threads_are_what_other_programs_are_told(told, expected):
+    env = {k: v for k, v in os.environ.items() if k not in ("OMP_NUM_THREADS", "MINIGRAD_THREADS")} | told
+    code = "from minigrad.config import config; print(config.threads)"
+    found = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True)
+    assert found.stdout.strip() == str(expected), found.stderr
