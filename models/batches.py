@@ -111,7 +111,7 @@ class Buckets:
         self.per_epoch = -(-len(self.lengths) // batch)
         places = np.append(np.sort(self.lengths)[::-1], 0)[::batch][: self.per_epoch]  # the longest of each batch
         self.padding = 1 - float(self.lengths.sum() / (places.sum() * batch))
-        self._epoch = -1
+        self._epoch, self.chosen = -1, np.arange(0)  # the sentences of the last batch
 
     def __call__(self, step: int) -> tuple[tuple[np.ndarray, np.ndarray], np.ndarray]:
         epoch, k = divmod(step, self.per_epoch)
@@ -120,7 +120,7 @@ class Buckets:
             order = np.lexsort((rng.random(len(self.lengths)), -self.lengths))  # longest first
             self._epoch, self._order, self._turns = epoch, order, rng.permutation(self.per_epoch)
         first = self._turns[k] * self.batch
-        chosen = self._order[first : first + self.batch]
+        self.chosen = chosen = self._order[first : first + self.batch]
         lengths = np.zeros(self.batch, int)
         lengths[: len(chosen)] = self.lengths[chosen]
         sentences = np.full((max(lengths.max(), 1), self.batch), self.pad, self.ids.dtype)  # (T, B)
@@ -132,22 +132,24 @@ class Buckets:
 class Sentences(Buckets):
     """Batches of sentences for a language model, each by itself: inputs and targets (T, B).
 
-    An input is what stands before its target, ``start`` before the first. Behind a sentence targets are -100, which
-    count nothing.
+    An input is what stands before its target: before the first of a sentence the end of another. Behind a sentence
+    targets are -100, which count nothing.
 
     >>> ids = np.array([4, 5, 1, 6, 1, 7, 8, 9, 1])
-    >>> (inputs, targets), fresh = Sentences(ids, start=1, end=1, batch=2, seed=0)(0)
+    >>> (inputs, targets), fresh = Sentences(ids, end=1, batch=2, seed=0)(0)
     >>> inputs.T.tolist(), targets.T.tolist()
     ([[1, 7, 8, 9], [1, 4, 5, 1]], [[7, 8, 9, 1], [4, 5, 1, -100]])
     """
 
-    def __init__(self, ids: np.ndarray, start: int, end: int, batch: int, seed: int, *, longest: int | None = None):
+    def __init__(self, ids: np.ndarray, end: int, batch: int, seed: int, *, longest: int | None = None):
         super().__init__(ids, sentence_edges(ids, end), batch, seed, longest=longest)
-        self.start = start
+        self.end = end
 
     def __call__(self, step: int) -> tuple[tuple[np.ndarray, np.ndarray], np.ndarray]:
         (sentences, lengths), fresh = super().__call__(step)
+        first = self.starts[self.chosen] - 1  # of a piece of a long sentence: what stands before it
         inputs = np.roll(sentences, 1, axis=0)
-        inputs[0] = self.start
+        inputs[0] = self.end
+        inputs[0, : len(first)] = np.where(first < 0, self.end, self.ids[first])
         targets = np.where(np.arange(len(sentences))[:, None] < lengths, sentences, -100)  # (T, B)
         return (inputs, targets), fresh

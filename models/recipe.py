@@ -32,7 +32,6 @@ class Recipe(Settings):
 
     batch: int = whole(32, 1, 1_000_000, "streams of text read side by side (B)")
     window: int = whole(64, 1, 1_000_000, "symbols between two updates (T)")
-    sentences: bool = flag("read each line or sentence by itself, B of like length at a time; T bounds their length")
     jitter: bool = flag("vary the window: mostly T, sometimes T/2, with noise of 5; the rate follows")
     reset: int = whole(16, 0, 10**9, "windows after which a stream begins with an empty state; 0: once an epoch")
     optimizer: str = choice("adam", tuple(OPTIMIZERS), "what makes a step of a gradient")
@@ -59,8 +58,11 @@ class Recipe(Settings):
         if len(given) != 1:
             got = " and ".join(f"--{name}" for name in given) or "no budget"
             raise UserError(describe("budget", got, "one of --minutes, --epochs and --steps"))
-        if self.sentences and self.jitter:
-            raise UserError(describe("jitter", "windows that vary, and sentences", "one of the two"))
+
+    @property
+    def judged(self) -> bool:
+        """Whether validations decide about the training."""
+        return self.patience > 0 or self.average == "nt-asgd"
 
     def budget(self) -> str:
         """For people: ``2 minutes``."""

@@ -92,12 +92,11 @@ class Settings:
         """Decorate a command with one option for each field."""
         for f in reversed(fields(cls)):
             assert f.default is not MISSING
-            name = f"--{f.name.replace('_', '-')}"
-            kind = {"is_flag": True} if f.metadata["type"] is bool else {"type": f.metadata["type"]}
+            name, type_ = f.name.replace("_", "-"), f.metadata["type"]
+            names = f"--{name}/--no-{name}" if type_ is bool else f"--{name}"  # a preset may have set a flag
             shown = f.default is not None and f.default is not False
-            function = click.option(name, default=f.default, show_default=shown, help=f.metadata["help"], **kind)(
-                function
-            )
+            option = click.option(names, default=f.default, type=type_, show_default=shown, help=f.metadata["help"])
+            function = option(function)
         return function
 
     @classmethod

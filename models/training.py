@@ -66,6 +66,7 @@ class Trainer:
         self.average = Average(self.optimizer.parameters) if recipe.average == "asgd" else None
         self.validations: list[float] = []
         self.best: list[np.ndarray] = []  # parameters of the best validation, where patience asks for them
+        self.last: list[np.ndarray] = []  # of the last step, where others took their places at the end
         self._before, self._began = 0.0, math.nan
 
     @property
@@ -118,7 +119,7 @@ class Trainer:
     def validated(self, loss: float) -> None:
         """Hear of a validation: the best parameters are kept, and nt-asgd may begin to average (Merity et al. 2018)."""
         recipe = self.recipe
-        if not recipe.patience and recipe.average != "nt-asgd":
+        if not recipe.judged:
             return
         before = self.validations[: -recipe.stall]
         self.validations.append(loss)
@@ -130,12 +131,19 @@ class Trainer:
 
     def finish(self) -> bool:
         """The best parameters that were seen, or their mean, take the places of the last ones, if asked for."""
+        if self.best or self.average:
+            self.last = [p.numpy().copy() for p in self.optimizer.parameters]
         if self.best:
             for p, data in zip(self.optimizer.parameters, self.best):
                 p.data = data.copy()
         elif self.average:
             self.average.apply()
         return bool(self.best or self.average)
+
+    def new_budget(self) -> None:
+        """Go on although patience is used up: it begins anew."""
+        if self.recipe.patience and self.progress == 1 and (not self.total or self.number < self.total):
+            self.validations = []
 
     # ---------------------------------------------------------------- to stop and go on
 
@@ -145,6 +153,7 @@ class Trainer:
         arrays |= {f"carry.{i}": s.numpy() for i, s in enumerate(leaves(self.carry))}
         arrays |= {f"average.{i}": a for i, a in enumerate(self.average.means if self.average else [])}
         arrays |= {f"best.{i}": a for i, a in enumerate(self.best)}
+        arrays |= {f"last.{i}": a for i, a in enumerate(self.last)}
         facts = {
             "recipe": self.recipe.to_json(),
             "step": self.number,
@@ -159,14 +168,15 @@ class Trainer:
         step, seconds, count = facts.get("step"), facts.get("seconds", 0.0), facts.get("averaged")
         validations = facts.get("validations")
         carry = [arrays.get(f"carry.{i}", np.zeros(0)) for i in range(len(leaves(self.carry)))]
-        means, kept = (
+        means, kept, last = (
             [arrays.get(f"{name}.{i}", np.zeros(0)) for i in range(len(self.optimizer.parameters))]
-            for name in ("average", "best")
+            for name in ("average", "best", "last")
         )
         good = type(step) is int and step >= 0 and type(seconds) in (int, float) and 0 <= seconds < math.inf
         good &= count is None or (type(count) is int and count >= 0 and alike(means, self.optimizer.parameters))
         good &= isinstance(validations, list) and all(type(v) is float for v in validations)
         good &= "best.0" not in arrays or alike(kept, self.optimizer.parameters)
+        good &= "last.0" not in arrays or alike(last, self.optimizer.parameters)
         if not good or not alike(carry, leaves(self.carry)):
             raise UserError(describe(where, "a damaged state of training", "what lm train wrote"))
         try:
@@ -179,6 +189,8 @@ class Trainer:
         self.carry = rebuild(self.carry, [Tensor(np.array(a)) for a in carry])
         self.number, self._before, self.validations = step, float(seconds), validations
         self.best = [np.array(a) for a in kept] if "best.0" in arrays else []
+        for p, data in zip(self.optimizer.parameters, last if "last.0" in arrays else []):
+            p.data = np.array(data)
         self.average = None
         if count is not None:
             self.average = Average(self.optimizer.parameters)

@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 import shlex
 import signal
 import subprocess
@@ -9,6 +10,7 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 from cli_cases import TEXT, TINY, fails, folder_fixture, model_fixture, run, train  # noqa: F401
 
@@ -17,7 +19,9 @@ from minigrad.models import LanguageModel
 from minigrad.models.lm import commands
 from minigrad.models.lm.commands import lm
 from minigrad.models.lm.presets import PRESETS, preset
+from minigrad.models.lm.run import free_name
 from minigrad.models.text import Text, default_text
+from minigrad.models.training import Trainer
 
 
 def start(*arguments):
@@ -235,3 +239,67 @@ def test_patience_ends_a_run_early_with_its_best_model(folder):
     found = [r["validation_loss"] for r in records if not r.get("final")]
     assert len(found) < 60 and min(found) == found[-4]
     assert records[-1]["validation_loss"] < found[-1], result.stderr
+
+
+def parameters_of(path):
+    return {name: a for name, a in nn.read(path)[0].items() if not name.startswith("training.")}
+
+
+@pytest.mark.parametrize("stop", [2, 6])
+def test_where_validations_decide_a_cut_changes_nothing(folder, monkeypatch, stop):
+    """Also one on a step that is due to be validated (6)."""
+    judged = ["--average", "nt-asgd", "--stall", "1", "--patience", "50", "--optimizer", "sgd", "--lr", "2.0"]
+    options = [*judged, "--steps", "30", "--validations", "10", "--save-every", "0"]
+    train(*options, out="whole.safetensors")
+    step = Trainer.step
+
+    def interrupted(self, progress):
+        done = step(self, progress)
+        if done.number == stop:
+            os.kill(os.getpid(), signal.SIGINT)
+        return done
+
+    monkeypatch.setattr(Trainer, "step", interrupted)
+    train(*options, out="cut.safetensors", code=130)
+    monkeypatch.setattr(Trainer, "step", step)
+    run("lm", "train", "--resume", "cut.safetensors", "--text", "text.txt")
+    whole, cut = parameters_of("whole.safetensors"), parameters_of("cut.safetensors")
+    for name, a in whole.items():
+        np.testing.assert_array_equal(cut[name], a, err_msg=name)
+    assert "validations decide" in fails(
+        "lm", "train", "--resume", "cut.safetensors", "--text", "text.txt", "--validations", "3"
+    )
+
+
+def test_a_mean_at_the_end_does_not_change_what_is_resumed(folder):
+    options = ["--average", "asgd", "--schedule", "hold", "--validations", "0"]
+    train(*options, "--steps", "20", out="whole.safetensors")
+    train(*options, "--steps", "10", out="half.safetensors")
+    run("lm", "train", "--resume", "half.safetensors", "--text", "text.txt", "--steps", "20", "--validations", "0")
+    whole, half = parameters_of("whole.safetensors"), parameters_of("half.safetensors")
+    for name, a in whole.items():
+        np.testing.assert_array_equal(half[name], a, err_msg=name)
+
+
+def test_patience_begins_anew_with_a_new_budget(folder):
+    options = ["--validations", "30", "--patience", "2", "--lr", "0.5", "--warmup", "0"]
+    train(*options, "--steps", "60", out="p.safetensors")
+    before = len(Path("p.metrics.jsonl").read_text().splitlines())
+    run("lm", "train", "--resume", "p.safetensors", "--text", "text.txt", "--steps", "90")
+    assert len(Path("p.metrics.jsonl").read_text().splitlines()) > before + 1
+
+
+def test_a_name_is_taken_when_a_run_begins(folder):
+    first = free_name(Path("runs/lm.safetensors"))
+    run("lm", "train", "--text", "text.txt", *TINY, "--steps", "1", "--validations", "0")
+    assert first.read_bytes() == b"" and Path("runs/lm-2.safetensors").stat().st_size
+    fails("lm", "train", "--text", "text.txt", "--prompt", "#", *TINY)
+    assert not Path("runs/lm-3.safetensors").exists()
+
+
+def test_a_flag_of_a_preset_can_be_taken_back(folder):
+    sizes = ["--hidden", "8", "--embedding", "6", "--batch", "2", "--window", "7", "--steps", "2", "--validations", "0"]
+    options = ["--preset", "awd-lstm", "--softmax", "adaptive", "--no-tied", "--out", "a.safetensors"]
+    run("lm", "train", "--text", "text.txt", *sizes, *options)
+    assert not LanguageModel.load("a.safetensors").config.tied
+    assert "a preset" in fails("lm", "train", "--text", "text.txt", "--resume", "a.safetensors", "--preset", "char-rnn")

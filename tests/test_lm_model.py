@@ -14,7 +14,7 @@ from minigrad import nn
 from minigrad.engine.tree import leaves, tree_map
 from minigrad.errors import UserError
 from minigrad.kernels.sparse import Rows
-from minigrad.models import LanguageConfig, LanguageModel
+from minigrad.models import CharVocabulary, LanguageConfig, LanguageModel
 from minigrad.models.lm.model import CELLS
 from minigrad.models.lm.softmaxes import SOFTMAXES
 
@@ -330,3 +330,25 @@ def test_a_step_over_a_large_vocabulary_touches_few_rows(softmax):
     model.loss(inputs, targets)[0].backward()
     for p, most in ((model.embedding.weight, 8), (model.output.weight, 17), (model.output.bias, 17)):
         assert type(p.grad.data) is Rows and len(p.grad.data.positions) <= most
+
+
+def test_padding_changes_nothing():
+    """Neither what stands in it nor how much of it there is; each penalty counts what is no padding."""
+    config = LanguageConfig(hidden=6, embedding=4, layers=2, activation_penalty=2.0, temporal_penalty=1.0)
+    model = LanguageModel(config, CharVocabulary.of("abcdef\n"), generator=0)
+    rng = np.random.default_rng(0)
+    ids, lengths = rng.integers(0, 7, (6, 3)), np.array([5, 2, 4])
+    inside = np.arange(5)[:, None] < lengths
+    found = []
+    for pad, more in ((0, 0), (3, 0), (3, 4)):
+        x = np.full((5 + more, 3), pad)
+        x[:5] = np.where(inside, ids[:5], pad)
+        y = np.full((5 + more, 3), -100)
+        y[:5] = np.where(inside, ids[1:], -100)
+        model.zero_grad()
+        loss, _ = model.loss(x, y)
+        loss.backward()
+        found.append([loss.item(), *[p.grad.numpy().copy() for p in model.parameters()]])
+    for other in found[1:]:
+        for a, b in zip(found[0], other, strict=True):
+            np.testing.assert_allclose(b, a, rtol=2e-5, atol=1e-7)

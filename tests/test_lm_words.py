@@ -184,6 +184,8 @@ def test_sentences_are_read_each_by_itself(folder):
     count = sum(len(line.split()) + 1 for line in held_out)
     alone = [float(p.sum()) for p in log_probabilities(model, held_out, end=True)]
     assert nats == pytest.approx(-sum(alone) / count, rel=1e-5) and nats < 1.0
+    shown = json.loads(run("lm", "eval", "s.safetensors", "--text", "valid.txt", "--json").stdout)
+    assert shown["nats"] == pytest.approx(nats, rel=1e-5)
     Path("one.txt").write_text("a text without any line end, " * 40)
     assert "line ends" in fails("lm", "train", "--text", "one.txt", "--sentences", "--steps", "2")
     assert "[jitter]" in fails("lm", "train", "--text", "lines.txt", "--sentences", "--jitter", "--steps", "2")

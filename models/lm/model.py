@@ -18,7 +18,7 @@ from minigrad import nn, ops
 from minigrad.engine import Tensor, no_grad
 from minigrad.engine.tree import leaves, rebuild
 from minigrad.errors import MinigradError, UserError, describe
-from minigrad.models.batches import columns
+from minigrad.models.batches import Sentences, columns
 from minigrad.models.lm.decode import Sampling, sample
 from minigrad.models.lm.score import log_probabilities
 from minigrad.models.lm.softmaxes import SOFTMAXES, make_softmax, shapes
@@ -63,7 +63,9 @@ class LanguageConfig(Settings):
     weight_dropout: float = _share("share of the recurrent weights that is dropped in each window")
     forget_bias: float = real(1.0, -1000, 1000, "added to the bias of an LSTM's forget gate at the start")
     learn_state: bool = flag("learn the state at the start of a text; else it is zero")
+    sentences: bool = flag("a model of sentences (lines): each is read by itself, from the same state")
     init: float | None = real(None, 0, math.inf, "draw all weights from the uniform distribution from -init to init")
+    embedding_init: float | None = real(None, 0, math.inf, "the same for the embedding alone")
     softmax: str = choice(
         "exact", tuple(SOFTMAXES), "the output layer in training; for many words all others are faster"
     )
@@ -121,6 +123,8 @@ class LanguageModel(nn.Module):
             raise UserError(
                 describe("vocabulary", f"the characters {vocabulary.symbols!r}", "two different ones at least")
             )
+        if config.sentences and vocabulary.end is None:
+            raise UserError(describe("sentences", "a text without line ends", "a sentence a line"))
         self.config, self.vocabulary = config, vocabulary
         self.generator = rng = as_generator(generator)
         classes = len(vocabulary)
@@ -141,6 +145,9 @@ class LanguageModel(nn.Module):
             self.output.weight = self.embedding.weight
         if config.init is not None:
             self._draw(config.init)
+        if config.embedding_init is not None:
+            bound, shape = config.embedding_init, self.embedding.weight.shape
+            self.embedding.weight.data = rng.uniform(-bound, bound, shape).astype(np.float32)
 
     def _stacks(self) -> list[Any]:
         return [getattr(self, name) for name, *_ in self.config.stacks]
@@ -171,14 +178,18 @@ class LanguageModel(nn.Module):
         return self.output.logits(h)
 
     def loss(self, inputs: Any, targets: Any, state: Any = None) -> tuple[Tensor, Any]:
-        """The objective, in nats a symbol; inputs and targets (T, B). In evaluation the exact mean of -log p."""
-        r, state = self._recur(inputs, state)
+        """The objective, in nats a symbol; inputs and targets (T, B). In evaluation the exact mean of -log p.
+
+        Targets of -100 at the end of a column are padding: they count nothing and cost no arithmetic.
+        """
+        counted = np.asarray(targets) >= 0  # (T, B)
+        r, state = self._recur(inputs, state, None if counted.all() else counted.sum(0))
         h = self.dropout(r)
         loss = self.output.loss(h, targets)
         if self.training and self.config.activation_penalty:
-            loss = loss + self.config.activation_penalty * ops.mean(ops.square(h))
+            loss = loss + self.config.activation_penalty * _mean_square(h, counted)
         if self.training and self.config.temporal_penalty and len(r) > 1:
-            loss = loss + self.config.temporal_penalty * ops.mean(ops.square(r[1:] - r[:-1]))
+            loss = loss + self.config.temporal_penalty * _mean_square(r[1:] - r[:-1], counted[1:])
         return loss, state
 
     def nll(self, inputs: Any, targets: Any, state: Any = None) -> tuple[np.ndarray, Any]:
@@ -196,16 +207,16 @@ class LanguageModel(nn.Module):
             e = ops.dropout(e, kept[at].reshape(*np.shape(ids), 1), share)
         return self.input_dropout(e)
 
-    def _recur(self, ids: Any, state: Any) -> tuple[Tensor, Any]:
+    def _recur(self, ids: Any, state: Any, lengths: np.ndarray | None = None) -> tuple[Tensor, Any]:
         """What the last layer gives, (T, B, H), and the state."""
         x = self._embedded(ids)
         if state is None and self.start:
             state = self.initial_state(x.shape[1])
         if len(self.config.stacks) == 1:
-            return self.recurrent(x, state)
+            return self.recurrent(x, state, lengths)
         first, last = state or (None, None)
-        x, first = self.recurrent(x, first)
-        x, last = self.last(self.recurrent.dropout(x), last)
+        x, first = self.recurrent(x, first, lengths)
+        x, last = self.last(self.recurrent.dropout(x), last, lengths)
         return x, (first, last)
 
     # ---------------------------------------------------------------- the state
@@ -244,8 +255,10 @@ class LanguageModel(nn.Module):
         """Mean of -log p(ids[t] | ids[0] .. ids[t-1]) over t >= 1, in nats a symbol.
 
         The ids are read as one stream with the state carried from window to window. Several ``streams`` side by side
-        are faster, but each begins without a state.
+        are faster, but each begins without a state. A model of sentences reads each by itself, ids[0] among them.
         """
+        if self.config.sentences:
+            return self._by_sentences(ids)
         inputs, targets = columns(ids, streams)  # (L, B)
         if not inputs.size:
             raise UserError(describe("evaluate", f"{len(ids)} symbols", f"{streams + 1} at least"))
@@ -256,14 +269,12 @@ class LanguageModel(nn.Module):
             total += float(found.sum(dtype=np.float64))
         return total / inputs.size
 
-    def evaluate_batches(self, batches: Any) -> float:
-        """The same over one epoch of batches, each from the state before the first symbol."""
-        total, count = 0.0, 0
+    def _by_sentences(self, ids: np.ndarray) -> float:
+        batches, total = Sentences(ids, self.vocabulary.end, batch=64, seed=0), 0.0
         for step in range(batches.per_epoch):
             (inputs, targets), _ = batches(step)
             total += float(self.nll(inputs, targets)[0].sum(dtype=np.float64))
-            count += int((targets >= 0).sum())
-        return total / count
+        return total / len(ids)
 
     def score(self, text: str) -> float:
         """log p(text) in nats: the sum over its symbols, the first of which follows a line end."""
@@ -312,6 +323,14 @@ class LanguageModel(nn.Module):
         facts = meta.get("training")
         arrays = {name.removeprefix(TRAINING): a for name, a in tensors.items() if name.startswith(TRAINING)}
         return model, (arrays, facts) if isinstance(facts, dict) else None
+
+
+def _mean_square(x: Tensor, counted: np.ndarray) -> Tensor:
+    """Over x (T, B, H) where ``counted`` (T, B)."""
+    if counted.all():
+        return ops.mean(ops.square(x))
+    total = ops.sum(ops.where(counted[..., None], ops.square(x), 0.0))
+    return total * (1 / max(int(counted.sum()) * x.shape[2], 1))
 
 
 def _check_sizes(where: str, config: LanguageConfig, symbols: int, parameters: dict[str, np.ndarray]) -> None:

@@ -7,7 +7,7 @@ import os
 import shlex
 import time
 from dataclasses import dataclass, replace
-from itertools import chain
+from itertools import chain, count
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,7 @@ from minigrad.models.vocabulary import Vocabulary, VocabularyConfig
 
 @dataclass(frozen=True)
 class Pace(Settings):
-    """How often a run looks up from its work, which changes nothing in its result."""
+    """How often a run looks up from its work. Where the recipe lets validations decide, they are a part of it."""
 
     validations: int = whole(10, 0, 10**6, "validations on the way, evenly over the budget, each with a save")
     validation_chars: int = whole(131_072, 2, 10**12, "characters or words to validate with, at most")
@@ -83,21 +83,18 @@ class LanguageRun:
             self.trainer.restore(f"checkpoint {out}", *training)
         self.metrics = Metrics(out.with_suffix(".metrics.jsonl"), self.trainer.number)
         self.saved: int | None = None  # the step that the file holds
+        facts = training[1] if training else {}
+        validated = facts.get("validated")  # how many of the validations are behind it
+        self.validated = validated if type(validated) is int else math.floor(self.trainer.progress * pace.validations)
 
     def _batches(self, ids: np.ndarray) -> Windows | Sentences:
         recipe, v = self.recipe, self.model.vocabulary
-        if not recipe.sentences:
+        if not self.model.config.sentences:
             varied = recipe.seed if recipe.jitter else None
             return Windows(ids, recipe.batch, recipe.window, recipe.reset, varied=varied, unit=self.unit)
-        if v.end is None:
-            raise UserError(describe("sentences", "a text without line ends", "a sentence a line"))
-        return Sentences(ids, v.start, v.end, recipe.batch, recipe.seed, longest=recipe.window)
-
-    def _evaluated(self, streams: int) -> float:
-        """Mean of -log p of the held-out text: sentence by sentence if so trained, else as so many streams."""
-        if self.recipe.sentences:
-            return self.model.evaluate_batches(self._batches(self.held_out))
-        return self.model.evaluate(self.held_out, streams=streams, window=self.recipe.window if streams > 1 else 256)
+        if recipe.jitter:
+            raise UserError(describe("jitter", "windows that vary, and sentences", "one of the two"))
+        return Sentences(ids, v.end, recipe.batch, recipe.seed, longest=recipe.window)
 
     @classmethod
     def new(cls, corpus: Corpus, config: LanguageConfig, recipe: Recipe, out: Path, pace: Pace,
@@ -124,7 +121,17 @@ class LanguageRun:
                 got = f"--{name.replace('_', '-')} {explicit[name]}"
                 raise UserError(describe("resume", got, str(value), "a resumed run keeps its settings"))
         _same_texts(facts.get("corpus"), corpus)
+        if recipe.judged:
+            kept = Pace.from_json(where, facts.get("pace"))
+            for name in ("validations", "validation_chars"):
+                if explicit.get(name, getattr(kept, name)) != getattr(kept, name):
+                    got = f"--{name.replace('_', '-')} {explicit[name]}"
+                    raise UserError(describe("resume", got, str(getattr(kept, name)), "validations decide in this run"))
+            pace = replace(kept, save_every=pace.save_every)
         run = cls(corpus, model, recipe, out or path, pace, spelling, training)
+        if budget:
+            run.trainer.new_budget()
+            run.validated = math.floor(run.trainer.progress * pace.validations)
         run.saved = None if out else run.trainer.number
         return run
 
@@ -158,7 +165,6 @@ class LanguageRun:
         """Steps, with a validation and a save now and then, until the end or a signal."""
         trainer, symbols = self.trainer, self.trained_on / self.batches.per_epoch  # of a step, about
         began, done = trainer.seconds, trainer.progress
-        validated = math.floor(done * self.pace.validations)
         saved_at = time.monotonic()
         losses: list[float] = []  # since the last validation
         since = time.monotonic()
@@ -168,22 +174,22 @@ class LanguageRun:
             speed = len(losses) * symbols / max(now - since, 1e-9)
             left = (trainer.seconds - began) / max(progress - done, 1e-9) * (1 - progress)
             bar.show(progress, f"loss {np.mean(losses[-50:]):.3f}  {speed:,.0f} {self.units}/s  {clock(left)} left")
+            due = math.floor(progress * self.pace.validations) > self.validated
+            due &= progress < 1 or trainer.recipe.judged  # the last is validated as one stream
+            if due:
+                self.validated = math.floor(progress * self.pace.validations)
+                self.validate(bar, step, float(np.mean(losses)), speed)
+                losses, since = [], time.monotonic()
             if caught:
                 return
-            due = math.floor(progress * self.pace.validations) > validated
-            due &= progress < 1 or bool(trainer.recipe.patience)  # the last is validated as one stream
             if due or now - saved_at > self.pace.save_every:
                 self.save()
                 saved_at = now
-            if due:
-                validated = math.floor(progress * self.pace.validations)
-                self.validate(bar, step, float(np.mean(losses)), speed)
-                losses, since = [], time.monotonic()
 
     def validate(self, bar: Bar, step: Step, loss: float, speed: float) -> None:
         streams = min(self.trainer.recipe.batch, len(self.held_out) - 1)
         with self.trainer.averaged():
-            found = self._evaluated(streams)
+            found = self.model.evaluate(self.held_out, streams=streams, window=self.recipe.window)
         self.trainer.validated(found)
         epoch = step.number / self.batches.per_epoch
         seconds = self.trainer.seconds
@@ -204,13 +210,15 @@ class LanguageRun:
             return
         arrays, facts = self.trainer.state()
         facts |= {"corpus": self.corpus.fingerprint(), "spelling": self.spelling.to_json()}
+        if self.recipe.judged:
+            facts |= {"pace": self.pace.to_json(), "validated": self.validated}
         self.model.save(self.out, (arrays, facts))
         self.saved = self.trainer.number
 
     def check_output(self) -> None:
         """Write the model beside its place and remove it: a full or read-only folder shows before the training."""
         self.out.parent.mkdir(parents=True, exist_ok=True)
-        if self.out.exists():
+        if self.out.exists() and self.out.stat().st_size:
             nn.read(self.out)  # nothing but a checkpoint is ever replaced
             if not os.access(self.out, os.W_OK):
                 where = f"out {self.out}"
@@ -244,11 +252,11 @@ class LanguageRun:
             click.echo(f"going on after step {self.trainer.number:,}", err=True)
 
     def conclude(self) -> None:
-        nats = self._evaluated(1)
+        nats = self.model.evaluate(self.held_out)
         step, seconds = self.trainer.number, self.trainer.seconds
         epoch = step / self.batches.per_epoch
         unknown = {} if self.unknown is None else {"unknown": self.unknown}
-        how = "sentence by sentence" if self.recipe.sentences else "as one stream"
+        how = "sentence by sentence" if self.model.config.sentences else "as one stream"
         self.metrics.add(step=step, epoch=epoch, seconds=seconds, validation_loss=nats, **unknown, final=True)
         click.echo(
             f"{clock(seconds):>6}  step {step:>6,}  epoch {epoch:6.2f}  validation {how} {nats:.4f} nats "
@@ -275,10 +283,20 @@ def _name(fingerprint: Any) -> str:
 
 
 def free_name(path: Path) -> Path:
-    """``path``, or with the first number behind its stem that no file has: a run by default replaces nothing.
+    """``path``, or with the first number behind its stem that no file has: a run by default replaces nothing. The file
+    is made, empty, so that no other run takes the name.
 
-    >>> free_name(Path("no-such-folder/lm.safetensors")).name
-    'lm.safetensors'
+    >>> import tempfile
+    >>> path = Path(tempfile.mkdtemp()) / "runs" / "lm.safetensors"
+    >>> free_name(path).name, free_name(path).name
+    ('lm.safetensors', 'lm-2.safetensors')
     """
-    names = (path.with_stem(f"{path.stem}-{n}") if n > 1 else path for n in range(1, 10**9))
-    return next(p for p in names if not p.exists())
+    path.parent.mkdir(parents=True, exist_ok=True)
+    for n in count(1):
+        free = path.with_stem(f"{path.stem}-{n}") if n > 1 else path
+        try:
+            free.open("x").close()
+        except FileExistsError:
+            continue
+        break
+    return free

@@ -9,6 +9,7 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
+from minigrad.errors import UserError, describe
 from minigrad.models.lm.commands import chosen_text, lm, text_option
 from minigrad.models.lm.commands.use import print_sample
 from minigrad.models.lm.model import LanguageConfig
@@ -66,19 +67,26 @@ def train(
     corpus = Corpus(chosen_text(text), read_text(validation) if validation else None)
     pace = Pace.pick(settings)
     explicit = {k: v for k, v in settings.items() if ctx.get_parameter_source(k) is ParameterSource.COMMANDLINE}
-    if resume:
-        run = LanguageRun.resume(resume, corpus, explicit, out, pace)
-    else:
-        if budgets := {name: explicit[name] for name in BUDGETS if name in explicit}:  # in place of a preset's
-            settings |= {**dict.fromkeys(BUDGETS), **budgets}
-        elif all(settings[name] is None for name in BUDGETS):
-            settings["minutes"] = DEFAULT_MINUTES
-        config, recipe = LanguageConfig.pick(settings), Recipe.pick(settings)
-        spelling = VocabularyConfig.pick(settings)
-        run = LanguageRun.new(corpus, config, recipe, out or free_name(DEFAULT_OUT), pace, spelling)
-    run.model.vocabulary.encode(prompt, "prompt")
-    files = {"--text": text, "--validation": validation}
-    code = run.run([word for name, path in files.items() if path for word in (name, path)])
+    if resume and ctx.default_map:
+        raise UserError(describe("resume", "a preset", "none", "a resumed run keeps its settings"))
+    own = None if out or resume else free_name(DEFAULT_OUT)
+    try:
+        if resume:
+            run = LanguageRun.resume(resume, corpus, explicit, out, pace)
+        else:
+            if budgets := {name: explicit[name] for name in BUDGETS if name in explicit}:  # in place of a preset's
+                settings |= {**dict.fromkeys(BUDGETS), **budgets}
+            elif all(settings[name] is None for name in BUDGETS):
+                settings["minutes"] = DEFAULT_MINUTES
+            config, recipe = LanguageConfig.pick(settings), Recipe.pick(settings)
+            spelling = VocabularyConfig.pick(settings)
+            run = LanguageRun.new(corpus, config, recipe, out or own, pace, spelling)
+        run.model.vocabulary.encode(prompt, "prompt")
+        files = {"--text": text, "--validation": validation}
+        code = run.run([word for name, path in files.items() if path for word in (name, path)])
+    finally:
+        if own and own.exists() and not own.stat().st_size:  # nothing came of it
+            own.unlink()
     if code == 0:
         click.echo()
         print_sample(run.model, 500, 0.8, prompt, run.trainer.recipe.seed)
