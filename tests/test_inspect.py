@@ -138,6 +138,15 @@ def test_clipping_with_bounds_and_without_effect():
     assert value.after == pytest.approx(math.hypot(3, 3.5)) and value.cosine < 1
 
 
+@pytest.mark.parametrize("values", [[0.0, 0.0], [math.inf, 1.0], [math.nan, 1.0]])
+def test_a_gradient_without_direction_is_left_as_it_is(values):
+    for clipped in inspect.clipping_to([mg.tensor(values)], 0.5):
+        np.testing.assert_array_equal([clipped.before, clipped.after], np.linalg.norm(values))
+        assert math.isnan(clipped.cosine) and math.isnan(clipped.bound)
+    norm, value = inspect.clipping([mg.tensor([math.inf, 1.0])], 1.0, 2.0)
+    assert math.isinf(norm.after) and value.after == pytest.approx(math.sqrt(5)) and math.isnan(value.cosine)
+
+
 # ------------------------------------------------------------------------------------------------ gates
 
 

@@ -66,6 +66,16 @@ def test_gradients_fade_and_explode():
     assert faded["fading"]["rnn h"]["median"] < 0.5 < 1 < grown["fading"]["rnn h"]["median"]
 
 
+def test_gradients_that_overflow(folder):
+    options = ["--cell", "rnn-relu", "--gain", 1000, "--hidden", 16, "--length", 60, "--batch", 2]
+    shown = run("lm", "gradients", *options, "--plot", "a.png")
+    assert "the gradient of rnn-relu overflowed" in shown.stderr
+    assert shown.stdout.splitlines()[-1].split() == ["rnn-relu", "value", "-", "nan", "nan", "-"]
+    drawn("a.png")
+    found = run("lm", "gradients", *options, "--json").stdout
+    assert json.loads(found, parse_constant=pytest.fail)["clipping"]["rnn-relu"][0]["cosine"] is None
+
+
 def test_gates_as_a_table_as_colours_and_as_json(model):
     found = json.loads(run("lm", "gates", model, "the cat", "--unit", 3, "--json").stdout)
     loaded = LanguageModel.load(model)

@@ -149,7 +149,8 @@ def fading(norms: np.ndarray) -> Fading:
 
 
 class Clipped(NamedTuple):
-    """A way to clip, its bound, the gradient's norm before and after, and the cosine between the two."""
+    """A way to clip, its bound, the gradient's norm before and after, and the cosine between the two, NaN where there
+    is no direction: a norm of 0, Inf or NaN."""
 
     by: str
     bound: float
@@ -160,7 +161,7 @@ class Clipped(NamedTuple):
 
 def clipping(gradients: Sequence[Tensor], max_norm: float, max_value: float) -> list[Clipped]:
     """What clipping by norm and by value (``optim.clip_grad_norm_``, ``clip_grad_value_``) does to the gradients of a
-    model: by norm the direction stays, by value it turns.
+    model: by norm the direction stays, by value it turns. A bound of NaN clips nothing.
 
     >>> import minigrad as mg
     >>> [(c.by, round(c.after, 3), round(c.cosine, 3)) for c in clipping([mg.tensor([3.0, 4.0])], 1.0, 1.0)]
@@ -171,10 +172,11 @@ def clipping(gradients: Sequence[Tensor], max_norm: float, max_value: float) -> 
     found = []
     for by, clip, bound in (("norm", clip_grad_norm_, max_norm), ("value", clip_grad_value_, max_value)):
         standing: list[Any] = [SimpleNamespace(grad=g) for g in gradients]
-        clip(standing, bound)
+        if not math.isnan(bound):
+            clip(standing, bound)
         new = _flat([s.grad for s in standing])
         after = float(np.linalg.norm(new))
-        cosine = float(raw @ new) / max(before * after, 1e-300)
+        cosine = float(raw @ new) / (before * after) if 0 < before * after < math.inf else math.nan
         found.append(Clipped(by, bound, before, after, cosine))
     return found
 
@@ -184,9 +186,11 @@ def _flat(gradients: Sequence[Tensor]) -> np.ndarray:
 
 
 def clipping_to(gradients: Sequence[Tensor], share: float) -> list[Clipped]:
-    """``clipping`` with the bounds that leave this share of the norm."""
+    """``clipping`` with the bounds that leave this share of the norm; NaN where the norm is 0, Inf or NaN."""
     raw = _flat(gradients)
     norm = float(np.linalg.norm(raw))
+    if not 0 < norm < math.inf:
+        return clipping(gradients, math.nan, math.nan)
     low, high = 0.0, float(np.abs(raw).max())
     for _ in range(50):  # the norm rises with the bound of values
         middle = (low + high) / 2

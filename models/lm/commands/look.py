@@ -34,6 +34,12 @@ plot_option = click.option(
 )  # fmt: skip
 
 
+def _json(record: Any) -> None:
+    """One line of JSON; it knows no NaN and no Inf, so those are null."""
+    known = json.loads(json.dumps(record), parse_constant=lambda name: None)
+    click.echo(json.dumps(known, ensure_ascii=False))
+
+
 def _draw(figure: Any, path: Path) -> None:
     viz.save_picture(figure, path)
     click.echo(f"drawn {path}", err=True)
@@ -95,13 +101,15 @@ def gradients(models: tuple[Path, ...], text: str | None, cells: tuple[str, ...]
         raw[name] = inspect.parameter_gradients(model, ids)
         half = inspect.clipping_to(raw[name], 0.5)
         effects[name] = inspect.clipping(raw[name], clip_norm or half[0].bound, clip_value or half[1].bound)
+        if not np.isfinite(norm := half[0].before):
+            click.echo(f"the gradient of {name} overflowed: its norm is {norm}", err=True)
     faded = {name: inspect.fading(n) for name, n in norms.items()}
     if as_json:
-        click.echo(json.dumps({
+        _json({
             "length": length, "norms": {name: n.tolist() for name, n in norms.items()},
             "fading": {name: f._asdict() for name, f in faded.items()},
             "clipping": {name: [c._asdict() for c in cs] for name, cs in effects.items()},
-        }))  # fmt: skip
+        })  # fmt: skip
     else:
         click.echo(f"mean norm of the gradient of the last symbol's loss by the state, over {batch} places of the text")
         back = [k for k in BACK if k < length]
@@ -109,13 +117,20 @@ def gradients(models: tuple[Path, ...], text: str | None, cells: tuple[str, ...]
             viz.table(("steps back", *norms), [(k, *(f"{n[-1 - k]:.2e}" for n in norms.values())) for k in back])
         )
         click.echo("\na step back multiplies it by")
-        rows = [(name, f.median, f.least, f.most, "more" if f.steps is None else f.steps) for name, f in faded.items()]
+        rows = [
+            (name, *(("-",) * 4 if np.isnan(f.median) else (*f[:3], f.steps or "more"))) for name, f in faded.items()
+        ]
         click.echo(viz.table(("state", "median", "least", "most", "steps to 1 %"), rows))
         click.echo("\nclipping the gradient of the parameters")
-        clipped = [(name, *c) for name, cs in effects.items() for c in cs]
+        clipped = [(name, *c._replace(bound=_dash(c.bound), cosine=_dash(c.cosine)))
+                   for name, cs in effects.items() for c in cs]  # fmt: skip
         click.echo(viz.table(("model", "by", "bound", "norm before", "after", "cosine"), clipped))
     if plot:
         _draw(_gradient_figure(norms, raw, batch), plot)
+
+
+def _dash(x: float) -> float | str:
+    return "-" if np.isnan(x) else x
 
 
 def _places(ids: np.ndarray, length: int, batch: int) -> np.ndarray:
@@ -174,7 +189,7 @@ def gates(model: Path, text: str, unit: int | None, layer: int, colour: bool | N
     figure = _gate_figure(symbols, values, title) if plot else None
     if as_json:
         record = {"unit": unit, "layer": layer, "symbols": symbols, **{n: v.tolist() for n, v in values.items()}}
-        click.echo(json.dumps(record, ensure_ascii=False))
+        _json(record)
     else:
         click.echo(f"unit {unit} of layer {layer}, {loaded.config.cell}")
         if sys.stdout.isatty() if colour is None else colour:
@@ -267,7 +282,7 @@ def nearest(model: Path, words: tuple[str, ...], count: int, as_json: bool, plot
         found[word] = [(_shown(vocabulary.token(i)), cosine) for i, cosine in near]
     figure = _nearest_figure(found, vocabulary.unit) if plot else None
     if as_json:
-        click.echo(json.dumps(found, ensure_ascii=False))
+        _json(found)
     else:
         for k, (word, near) in enumerate(found.items()):
             click.echo(("\n" if k else "") + viz.table((_shown(word), "cosine"), [(w, f"{c:6.3f}") for w, c in near]))
@@ -314,7 +329,7 @@ def curves(metrics: tuple[Path, ...], x: str, as_json: bool, plot: Path | None) 
             into[name] = (a * factor, b)
     head = ("run", "steps", "time", "training", "validation", "best", "at step")
     if as_json:
-        click.echo(json.dumps([dict(zip(head, row)) for row in rows]))
+        _json([dict(zip(head, row)) for row in rows])
     else:
         click.echo(viz.table(head, [(*row[:3], *(f"{loss:.4f}" for loss in row[3:6]), row[6]) for row in rows]))
     if plot:
@@ -358,7 +373,7 @@ def agreement(cells: tuple[str, ...], as_json: bool, plot: Path | None, **values
         bar.close()
     if as_json:
         scores = {c: {"mean": a.mean(0).tolist(), "runs": a.tolist()} for c, a in found.items()}
-        click.echo(json.dumps({**settings.to_json(), "distance": distances, "accuracy": scores}))
+        _json({**settings.to_json(), "distance": distances, "accuracy": scores})
     else:
         trained = settings.longest
         click.echo(f"right verbs of {settings.sentences} at each distance, mean of {settings.seeds} trainings "
