@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from minigrad.testing.compare import SHORTER, Outcome, along, confirmed, dtype_of, has_kinks, judged, measured, weights
-from minigrad.testing.numeric import TOLERANCE
+from minigrad.testing.numeric import TOLERANCE, flat
 from minigrad.testing.numeric import noise as noise_of
 
 MOST = 15  # so many subsets of inputs, and of outputs, are tried: all of them up to four
@@ -64,7 +64,7 @@ def closer(at: Outcome) -> Iterator[Outcome]:
         vs = [v * member if n == i else np.zeros(v.shape) for n, v in enumerate(at.vs)]
         length = 1.0 if at.dtype == "float32" else float(np.sqrt((vs[i] * vs[i]).sum())) or 1.0
         vs[i] = vs[i] * (min(1.0, 1 / length) if length > 1 else min(1 / length, 1e3))
-        floor = FLOOR[at.dtype] * peak * float(abs(vs[i]).sum())
+        floor = FLOOR[at.dtype] * (peak * float(abs(vs[i]).sum()) + _size(at))
         for shorter in SHORTER[dtype_of(at.ys)]:
             one = measured(replace(at, vs=vs), at.scale * shorter, floor)
             if one.settled:
@@ -76,6 +76,11 @@ def closer(at: Outcome) -> Iterator[Outcome]:
             at.unseen.append(i)
     if one := _balanced(at):
         yield one
+
+
+def _size(at: Outcome) -> float:
+    """Of the results with these cotangents: 1 - y * y, where y is nearly 1, is as inexact as y."""
+    return float(abs(weights(at.gs, at.ys) * flat(at.ys)).sum())
 
 
 def _sizes(a: np.ndarray) -> Iterator[np.ndarray]:
@@ -102,5 +107,5 @@ def _balanced(at: Outcome) -> Outcome | None:
     ends = np.cumsum([y.size for y in at.ys])[:-1]
     gs = [part.reshape(y.shape) for part, y in zip(np.split(w, ends), at.ys)]
     one = replace(at, gs=gs, grads=at.pull(gs))
-    judged(one, noise_again(one))
+    judged(one, noise_again(one), FLOOR[at.dtype] * _size(one))
     return None if one.agrees or (one.finite and not one.settled) else one

@@ -18,7 +18,7 @@ from minigrad.testing.numeric import HALVINGS, TOLERANCE, Line, differences, ext
 from minigrad.testing.numeric import noise as noise_of
 
 Arrays = list[np.ndarray]
-SHORTER = {"float64": (1.0, 1 / 30, 1 / 1000), "float32": (1.0, 1 / 8, 1 / 64)}
+SHORTER = {"float64": (1.0, 1 / 30, 1 / 1000), "float32": (1.0, 1 / 8, 1 / 64, 1 / 512, 1 / 4096)}
 PLACES = 3
 # Where values are coarse, derivatives below this, relative to g and v, count as zero.
 NOTHING = {"float64": 1e-6, "float32": 1e-2}

@@ -47,7 +47,7 @@ def _block(at: Outcome, xs: Arrays, i: int, v: np.ndarray) -> tuple[float, float
     def moved(h: float) -> np.ndarray:
         return flat(at.case.values([*xs[:i], xs[i] + h * v, *xs[i + 1 :]]))
 
-    count = 2 if at.coarse or dtype_of(at.ys) == "float32" else 4
+    count = 3 if at.coarse or dtype_of(at.ys) == "float32" else 4
     return slope(on_line(moved, at.scale, count), weights(at.gs, at.ys))
 
 
