@@ -67,8 +67,8 @@ def closer(at: Outcome) -> Iterator[Outcome]:
         floor = FLOOR[at.dtype] * (peak * float(abs(vs[i]).sum()) + _size(at))
         for shorter in SHORTER[dtype_of(at.ys)]:
             one = measured(replace(at, vs=vs), at.scale * shorter, floor)
+            one = confirmed(one, floor) if one.settled else one
             if one.settled:
-                one = confirmed(one, floor)
                 break
         if one.settled and not one.agrees and not has_kinks(one):
             yield one

@@ -186,6 +186,7 @@ def judged(at: Outcome, noise: float | None = None, floor: float = 0.0) -> Outco
         rounding = 100 * np.finfo(np.float64).eps * float(abs(g * y).sum()) / (h / 2 ** len(found))
     else:
         rounding = 16 * max(noise, np.finfo(np.float64).eps * float(abs(g * y).max(initial=0))) / h * 2**row
+    rounding += 16 * np.finfo(at.dtype).eps * float(abs(g * y).sum())  # 1 - y * y is as inexact as y
     # errors of float32 are seen at random signs, where they do not add up
     size = at.terms if at.dtype == "float64" else max(abs(at.analytic), 2 * float(np.sqrt((terms * terms).sum())))
     at.allowed = TOLERANCE[at.dtype][min(at.level, 2)] * max(size, abs(at.numerical)) + rounding + floor
@@ -216,7 +217,8 @@ def confirmed(at: Outcome, floor: float = 0.0) -> Outcome:
     scatter = max(found) - min(found)
     if 8 * scatter <= max(1e-4 * at.size, 1e-9 * at.natural):
         at.allowed = max(at.allowed, 8 * scatter)
-    at.error = max(at.error, scatter)
+    far = 8 * scatter if abs(at.analytic - at.numerical) <= 8 * scatter else scatter
+    at.error = max(at.error, min(far, at.allowed) if at.agrees else far)
     return at
 
 
@@ -334,6 +336,7 @@ def _tried(at: Outcome, vs: Arrays, scale: float) -> Outcome:
     """Compare with steps that become shorter until values settle."""
     inexact = at.coarse or dtype_of(at.ys) == "float32"
     at = replace(at, vs=vs)
+    wrong: Outcome | None = None
     for shorter in SHORTER["float32" if inexact else "float64"]:
         at = measured(at, scale * shorter)
         if not at.relative and not finite([*at.line.plus, *at.line.minus]):
@@ -341,11 +344,16 @@ def _tried(at: Outcome, vs: Arrays, scale: float) -> Outcome:
             if any(v.any() for v in within):
                 failure, at = at.failure, measured(replace(at, vs=within, relative=True), scale * shorter)
                 at.failure = at.failure or failure
+        at = confirmed(at) if at.settled else at
+        if at.agrees and (wrong is None or at.allowed <= 4 * wrong.allowed):
+            return at
         if at.settled:
-            return confirmed(at)
+            wrong = wrong or at
+            if not inexact:  # else a kink may be within the long steps: wrong only if shorter ones say so too
+                return at
         if not inexact and has_kinks(at):
             return at
-    return at
+    return wrong or at
 
 
 def leaves_the_slopes(at: Outcome, rng: np.random.Generator, directions: int = 16) -> str:

@@ -68,7 +68,7 @@ def one_by_one(at: Outcome, xs: Arrays, i: int, most: int = MOST) -> tuple[np.nd
 
 
 def bisected(at: Outcome, i: int) -> tuple[np.ndarray, np.ndarray]:
-    """The same for an input of many entries: blocks that agree along a random direction are right, the others are cut
+    """The same for an input of many entries: blocks that agree along a direction uphill are right, the others are cut
     in two, so that a single wrong entry is found after log n comparisons."""
     got = np.ravel(at.grads[i]).astype(np.float64)
     true, error = (a.ravel() for a in one_by_one(at, at.xs, i, 40))
@@ -80,7 +80,7 @@ def bisected(at: Outcome, i: int) -> tuple[np.ndarray, np.ndarray]:
             break
         start, stop = blocks.pop()
         v = np.zeros(got.size)
-        v[start:stop] = (rng.choice([-1.0, 1.0], stop - start) * rng.uniform(0.5, 1.5, stop - start)) * step[start:stop]
+        v[start:stop] = np.copysign(rng.uniform(0.5, 1.5, stop - start) * step[start:stop], got[start:stop])
         length = max(1.0, float(np.sqrt(v @ v))) if at.dtype == "float64" else 1.0
         n, off = _block(at, at.xs, i, (v / length).reshape(at.xs[i].shape))
         n, off, terms = n * length, off * length, got[start:stop] * v[start:stop]
