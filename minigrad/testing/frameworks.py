@@ -56,8 +56,9 @@ def from_jax(f: Callable) -> tuple[Callable, Callable]:
 
 
 def from_autograd(f: Callable) -> tuple[Callable, Callable]:
-    """``forward, backward`` of a function written with ``autograd.numpy``: arguments may be dicts, lists or tuples of
-    arrays, the result an array or a tuple of them.
+    """``forward, backward`` of a function written with ``autograd.numpy``, which returns one array or a tuple of them.
+
+    Arguments may be dicts, lists or tuples of arrays.
 
     >>> check_vjp(*from_autograd(autograd.numpy.tanh), np.ones(3))  # doctest: +SKIP
     """
