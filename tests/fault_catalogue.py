@@ -299,6 +299,19 @@ vjp("layer norm without the mean", "term", layer_norm, layer_norm_short, X)
 vjp("cross entropy without 1/B", "factor", cross_entropy, cross_entropy_sum, X)
 vjp("convolution not reversed", "transposition", convolve, convolve_unflipped, LONG[:8], np.array([0.5, -1.0, 2.0]))
 
+
+
+def float32(wrong, start=0):
+    """sin in float32, with some elements of its gradient wrong by a factor."""
+    backward = some(np.sin, wrong, start=start)[1]
+    return lambda x: np.sin(x.astype(np.float32)), lambda g, x: backward(g, x.astype(np.float32))
+
+
+fresh("float32, 0.05 % too large", "factor", lambda: float32(1.0005), X)
+fresh("float32, the sign", "sign", lambda: float32(-1.0), LONG)
+fresh("float32, past a tile of 32", "edge", lambda: float32(0.0, 32), LONG)
+fresh("float32, nothing", "zero", lambda: float32(0.0), X)
+
 recurrent("rnn", {
     "no carry": "term", "the state before": "term", "no local slope": "term", "the state after": "term",
     "mean": "factor", "other axis": "axis", "last steps": "edge", "input weights": "transposition",

@@ -89,10 +89,10 @@ def test_aliases_are_accepted_when_asked():
 
 
 def test_complex_arrays_make_the_check_sharper():
-    assert check_vjp(np.sin, lambda g, x: g * np.cos(x), X).resolution < 1e-11
+    assert check_vjp(np.sin, lambda g, x: g * np.cos(x), X).resolution < 2e-9
     assert (
         check_vjp(np.arctan2, lambda g, a, b: (g * b / (a * a + b * b), -g * a / (a * a + b * b)), X, Y).resolution
-        > 1e-9
+        > 5e-9
     )
 
 

@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from minigrad.engine.tree import tree_map
+
 
 def from_torch(f: Callable) -> tuple[Callable, Callable]:
     """``forward, backward`` of a function of torch tensors, for ``check_vjp(*from_torch(f), *inputs)``.
@@ -54,14 +56,21 @@ def from_jax(f: Callable) -> tuple[Callable, Callable]:
 
 
 def from_autograd(f: Callable) -> tuple[Callable, Callable]:
-    """``forward, backward`` of a function written with ``autograd.numpy``, which returns one array.
+    """``forward, backward`` of a function written with ``autograd.numpy``, which returns one array or a tuple of them.
+
+    Arguments may be dicts, lists or tuples of arrays.
 
     >>> check_vjp(*from_autograd(autograd.numpy.tanh), np.ones(3))  # doctest: +SKIP
     """
     from autograd import make_vjp
+    from autograd.builtins import tuple as tuple_of  # which it follows, as it does not Python's
+
+    def followed(*xs: Any) -> Any:
+        out = f(*xs)
+        return tuple_of(out) if isinstance(out, tuple) else out
 
     def backward(g: Any, *xs: Any) -> Any:
-        grads = tuple(np.array(make_vjp(f, i)(*xs)[0](g)) for i in range(len(xs)))
+        grads = tuple(tree_map(np.array, make_vjp(followed, i)(*xs)[0](g)) for i in range(len(xs)))
         return grads if len(grads) > 1 else grads[0]
 
     return f, backward

@@ -11,7 +11,7 @@ import numpy as np
 class GradientError(AssertionError):
     """A gradient is wrong, or cannot be judged.
 
-    cause:  the likely cause in a word or two: one of the keys of ``CAUSES``
+    cause:  the likely cause in a word or two, as the message has it: "factor", "sign", "transposition", ...
 
     >>> from minigrad.testing import GradientError, check_vjp
     >>> try:
@@ -52,6 +52,7 @@ CAUSES = {
     "random": "the function answers differently when called again",
     "not finite": "NaN or Inf",
     "structure": "not the number or the shapes of gradients",
+    "cannot be judged": "the results are too large, or too coarse, beside their derivatives",
     "kink": "a kink, a jump, or too fast a change near the inputs",
 }
 
@@ -64,6 +65,7 @@ class Verdict(NamedTuple):
     difference:  the largest relative difference between gradient and numerical derivative
     resolution:  the largest relative error that could have gone unseen in one of these comparisons
     moved:       whether a kink made the check go to a point nearby
+    note:        what else limits the check: float32, an input too small to be seen
     """
 
     order: int
@@ -71,14 +73,22 @@ class Verdict(NamedTuple):
     difference: float
     resolution: float
     moved: bool = False
+    note: str = ""
 
     def __repr__(self) -> str:
         where = ", at a point nearby because of a kink" if self.moved else ""
         orders = "order 1" if self.order == 1 else f"orders 1 to {self.order}"
         return (
             f"right: {orders}, {self.directions} comparisons, relative difference at most {self.difference:.0e}; "
-            f"errors above {self.resolution:.0e} would be seen{where}"
+            f"errors above {self.resolution:.0e} would be seen{where}{self.note}"
         )
+
+
+def note(coarse: bool, dtype: str, unseen: Iterable[int]) -> str:
+    """What the verdict adds about exactness."""
+    who = ", ".join(map(str, unseen))
+    what = "; values are computed in float32" if coarse else "; in float32" if dtype == "float32" else ""
+    return what + (f"; input {who} is too small beside the others to be seen" if who else "")
 
 
 def number(x: float) -> str:
@@ -87,6 +97,16 @@ def number(x: float) -> str:
 
 def shapes(xs: Iterable[Any]) -> str:
     return ", ".join(str(x.shape) for x in xs)
+
+
+def times(a: float, b: float) -> str:
+    """The ratio in words, with the digits that matter where it is near 1.
+
+    >>> times(2.64072, 2.64065), times(-1, 0.5)
+    ('1 + 2.65e-05', '-2')
+    """
+    r = ratio(a, b)
+    return f"1 {'+' if r > 1 else '-'} {abs(r - 1):.3g}" if 0 < abs(r - 1) < 1e-4 else f"{r + 0.0:.6g}"
 
 
 def ratio(a: float, b: float) -> float:
