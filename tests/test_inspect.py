@@ -192,7 +192,11 @@ def test_a_row_of_zeros_is_near_nothing():
 
 def test_metrics_of_any_records(tmp_path):
     path = tmp_path / "a.metrics.jsonl"
-    records = [{"step": 1, "loss": 3.0, "note": "x"}, {"step": 2, "loss": None}, {"step": 3, "loss": 1, "final": True}]
+    records = [
+        {"step": 1, "loss": 3.0, "note": "x"},
+        {"step": 2, "loss": None},
+        {"step": 3, "loss": 1, "final": True, "n": 10**400},
+    ]
     path.write_text("".join(json.dumps(r) + "\n" for r in records))
     run = inspect.read_metrics(path)
     assert run.name == "a" and set(run.columns) == {"step", "loss"}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -19,6 +18,7 @@ from minigrad.engine import Tensor, vjp
 from minigrad.engine.tree import leaves, rebuild
 from minigrad.errors import UserError, describe
 from minigrad.models.lm.model import LanguageModel
+from minigrad.models.progress import read_records
 from minigrad.nn import cells
 from minigrad.nn.layers import normalised
 from minigrad.nn.recurrent import Recurrent
@@ -335,18 +335,15 @@ def read_metrics(path: Path) -> Run:
     """The records of a ``*.metrics.jsonl`` (``models.progress.Metrics``); UserError if the file holds none."""
     where, expected = f"metrics {path}", "a .metrics.jsonl written by minigrad lm train"
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-        records = [json.loads(line) for line in lines]
+        records = read_records(path)
     except OSError as error:
         raise UserError(describe(where, error.strerror or str(error), expected)) from None
-    except (ValueError, RecursionError):
-        raise UserError(describe(where, "lines that are no JSON", expected)) from None
-    if not records or not all(isinstance(r, dict) and _number(r.get("step")) for r in records):
-        raise UserError(describe(where, "records without a step" if records else "an empty file", expected))
+    if not records:
+        raise UserError(describe(where, "no line of JSON with a step", expected))
     names = sorted({name for r in records for name, value in r.items() if _number(value)})
     columns = {n: np.array([r[n] if _number(r.get(n)) else math.nan for r in records], float) for n in names}
     return Run(path.name.removesuffix(".metrics.jsonl"), columns)
 
 
 def _number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
+    return type(value) in (int, float) and abs(value) < 1e300
