@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -206,7 +207,7 @@ def _lines(file: str) -> Iterator[str]:
             raise UserError(describe("standard input", f"a byte that is not UTF-8 at {error.start}", "text")) from None
     else:
         content = read_text(file).content
-    lines = [line for line in content.splitlines() if line.strip()]
+    lines = [line for line in re.split("\r\n?|\n", content) if line.strip()]  # no other sign ends one, as in read_pairs
     if not lines:
         raise UserError(describe(f"text {file}", "no line with anything on it", "sentences, one a line"))
     yield from lines
