@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import click
-import numpy as np
 
 from minigrad.errors import UserError, describe
 from minigrad.models.lm import decode
@@ -55,7 +54,8 @@ def sample(model: Path, prompt: str | None, count: int, seed: int, **settings: A
 
 def print_sample(model: LanguageModel, length: int, temperature: float, prompt: str, seed: int) -> None:
     """The prompt, and behind it a text as it is written."""
-    _print_pieces(model, prompt, model.sample(length, temperature, prompt, np.random.default_rng(seed)))
+    how = decode.Sampling(length=length, temperature=temperature)
+    _print_pieces(model, prompt, decode.sample(model, how, prompt, seed))
 
 
 def _print_pieces(model: LanguageModel, prompt: str, pieces: Iterator[str]) -> None:
