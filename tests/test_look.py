@@ -213,6 +213,14 @@ def test_many_lines_can_be_told_apart():
     assert len(looks) == 28 and figure is ax.figure
 
 
+def test_a_legend_hides_nothing():
+    figure, (ax,) = viz.grid()
+    viz.curves(ax, {name: ([0, 1], [0, 1]) for name in ("rnn", "gru", "a cell with a long name")}, "x", "y")
+    figure.draw_without_rendering()
+    legend = ax.get_legend().get_window_extent()
+    assert ax.get_window_extent().x1 <= legend.x0 < legend.x1 <= figure.bbox.x1
+
+
 def test_colours_of_a_terminal():
     assert viz.on_colour("a", 2.0) == viz.on_colour("a", 1.0) != viz.on_colour("a", 0.0) == viz.on_colour("a", -1.0)
     assert viz.on_colour("a", -1.0, signed=True) != viz.on_colour("a", 0.0, signed=True)
