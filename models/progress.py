@@ -43,6 +43,19 @@ class Bar:
         self.tqdm.close()
 
 
+def read_records(path: Path) -> list[dict[str, Any]]:
+    """The records of such a file as ``Metrics`` writes; lines that are none, as a torn last one, are passed over."""
+    found = []
+    for line in path.read_text(encoding="utf-8", errors="replace").split("\n"):
+        try:
+            record = json.loads(line)
+        except (ValueError, RecursionError):
+            continue
+        if isinstance(record, dict) and type(record.get("step")) is int:
+            found.append(record)
+    return found
+
+
 class Metrics:
     """A file with one JSON object a line, each with its ``step``.
 
@@ -60,23 +73,12 @@ class Metrics:
 
     def add(self, **record: Any) -> None:
         if self._fresh:
-            kept = [json.dumps(old) + "\n" for old in self._before()]
-            write_atomically(self.path, "".join(kept).encode())
+            known = read_records(self.path) if self.path.exists() else []
+            kept = [old for old in known if old["step"] <= self._step and not old.get("final")]
+            write_atomically(self.path, "".join(json.dumps(old) + "\n" for old in kept).encode())
             self._fresh = False
         with self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(record) + "\n")
-
-    def _before(self) -> Iterator[dict[str, Any]]:
-        """Whole records of steps that are not run again."""
-        text = self.path.read_text(encoding="utf-8", errors="replace") if self.path.exists() else ""
-        for line in text.splitlines():
-            try:
-                record = json.loads(line)
-            except ValueError:
-                continue
-            step = record.get("step") if isinstance(record, dict) else None
-            if isinstance(step, int) and step <= self._step and not record.get("final"):
-                yield record
 
 
 @contextmanager

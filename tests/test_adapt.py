@@ -121,6 +121,14 @@ def test_a_cache_helps_where_a_text_repeats_itself():
     assert joined(cached(model, ids, 100, theta=5.0, weight=0.5)).mean() < joined(stream(model, ids)).mean() - 0.5
 
 
+def test_a_cache_reads_each_window_once(monkeypatch):
+    model, calls = make(), []
+    hidden = model.hidden
+    monkeypatch.setattr(model, "hidden", lambda ids, state: calls.append(len(ids)) or hidden(ids, state), raising=False)
+    joined(cached(model, ids_of(model, 11), 9, window=4))
+    assert calls == [4, 4, 2]
+
+
 def test_nonsense_is_refused():
     model, ids = make(), np.arange(5)
     for options in ({"rate": math.nan}, {"rate": -1.0}, {"rate": 1.0, "decay": 2.0}, {"rate": 1.0, "decay": math.nan}):

@@ -130,7 +130,7 @@ def test_a_long_prompt_is_read_in_windows():
 def test_nonsense_is_refused():
     for bad in ({"top_k": 0}, {"top_p": 0.0}, {"top_p": 1.1}, {"top_p": math.nan}, {"length": -1}, {"temperature": -1}):
         with pytest.raises(UserError, match=next(iter(bad))):
-            make().sample(**{"length": 5, **bad})
+            Sampling(**bad)
     for beam in (0, -1, 10**9):
         with pytest.raises(UserError, match="beam"):
             complete(make(), "the", 3, beam)

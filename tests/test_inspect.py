@@ -147,6 +147,18 @@ def test_a_gradient_without_direction_is_left_as_it_is(values):
     assert math.isinf(norm.after) and value.after == pytest.approx(math.sqrt(5)) and math.isnan(value.cosine)
 
 
+def test_looking_at_gradients_leaves_those_of_a_training():
+    model = make()
+    ids = model.vocabulary.encode(TEXT[:9])[:, None]
+    model.loss(ids[:-1], ids[1:])[0].backward()
+    before = [p.grad for p in model.parameters()]
+    found = inspect.parameter_gradients(model, ids)
+    inspect.gradient_norms(model, ids)
+    assert all(p.grad is g for p, g in zip(model.parameters(), before)) and model.training
+    for g, expected in zip(found, before, strict=True):
+        np.testing.assert_allclose(g.numpy(), expected.numpy(), rtol=1e-6)
+
+
 # ------------------------------------------------------------------------------------------------ gates
 
 
@@ -192,7 +204,11 @@ def test_a_row_of_zeros_is_near_nothing():
 
 def test_metrics_of_any_records(tmp_path):
     path = tmp_path / "a.metrics.jsonl"
-    records = [{"step": 1, "loss": 3.0, "note": "x"}, {"step": 2, "loss": None}, {"step": 3, "loss": 1, "final": True}]
+    records = [
+        {"step": 1, "loss": 3.0, "note": "x"},
+        {"step": 2, "loss": None},
+        {"step": 3, "loss": 1, "final": True, "n": 10**400},
+    ]
     path.write_text("".join(json.dumps(r) + "\n" for r in records))
     run = inspect.read_metrics(path)
     assert run.name == "a" and set(run.columns) == {"step", "loss"}

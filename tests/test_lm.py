@@ -12,6 +12,7 @@ import minigrad as mg
 from minigrad import nn
 from minigrad.errors import UserError
 from minigrad.models import LanguageConfig, LanguageModel
+from minigrad.models.lm.decode import Sampling, sample
 
 
 def log_probabilities(model, text):
@@ -21,6 +22,10 @@ def log_probabilities(model, text):
     logits -= logits.max(-1, keepdims=True)
     logp = logits - np.log(np.exp(logits).sum(-1, keepdims=True))
     return logp[np.arange(len(text)), ids[1:]]
+
+
+def drawn(model, seed=0, prompt="", **how):
+    return sample(model, Sampling(**{"temperature": 1.0, **how}), prompt, seed)
 
 
 # ------------------------------------------------------------------------------------------------ the model
@@ -63,7 +68,7 @@ def test_dropout_is_for_training_only():
     ids = model.vocabulary.encode(TEXT[:50])
     before = model.generator.bit_generator.state
     assert model.evaluate(ids) == model.evaluate(ids)
-    list(model.sample(5, generator=0))
+    list(drawn(model, length=5))
     assert model.generator.bit_generator.state == before and model.training
     a, b = (model.loss(ids[:-1, None], ids[1:, None])[0].item() for _ in range(2))
     assert a != b
@@ -84,32 +89,32 @@ def test_tied_weights_are_one_parameter(tmp_path):
 
 def test_samples_repeat_by_seed_and_never_leave_a_mode_behind():
     model = make()
-    characters = model.sample(20, generator=3)
+    characters = drawn(model, 3, length=20)
     first = next(characters)
     assert (mg.tensor(1.0, requires_grad=True) * 2.0).requires_grad  # recording, in the middle of a sample
     text = first + "".join(characters)
     assert len(text) == 20 and set(text) <= set(model.vocabulary.symbols)
-    assert text == "".join(model.sample(20, generator=3)) != "".join(model.sample(20, generator=4))
-    assert list(model.sample(0)) == []
+    assert text == "".join(drawn(model, 3, length=20)) != "".join(drawn(model, 4, length=20))
+    assert list(drawn(model, length=0)) == []
 
 
 def test_temperature_zero_is_the_likeliest_at_every_step():
     model = make()
-    text = "the " + "".join(model.sample(10, temperature=0, prompt="the "))
+    text = "the " + "".join(drawn(model, prompt="the ", length=10, temperature=0))
     ids = np.append(model.vocabulary.start, model.vocabulary.encode(text))
     logits = model(ids[:-1, None])[0].numpy()[4:, 0]  # behind the prompt
     np.testing.assert_array_equal(logits.argmax(-1), ids[5:])
-    assert text == "the " + "".join(model.sample(10, temperature=1e-300, prompt="the ", generator=0))
+    assert text == "the " + "".join(drawn(model, prompt="the ", length=10, temperature=1e-300))
 
 
 @pytest.mark.parametrize("temperature", [-1.0, math.nan, math.inf])
 def test_nonsense_is_refused_before_the_first_character(temperature):
     with pytest.raises(UserError, match="temperature"):
-        make().sample(5, temperature)
+        drawn(make(), temperature=temperature)
     with pytest.raises(UserError, match="length"):
-        make().sample(-1)
+        drawn(make(), length=-1)
     with pytest.raises(UserError, match="prompt.*'Z'"):
-        make().sample(5, prompt="Z")
+        drawn(make(), prompt="Z")
 
 
 # ------------------------------------------------------------------------------------------------ files

@@ -15,6 +15,7 @@ from minigrad.models import LanguageConfig, LanguageModel
 from minigrad.models.lm import inspect
 from minigrad.models.lm.agreement import vocabulary
 from minigrad.models.lm.commands.look import _coloured
+from minigrad.models.progress import Metrics
 
 
 @pytest.fixture(name="words")
@@ -117,6 +118,16 @@ def test_curves_of_several_runs(model):
     drawn("a.svg")
 
 
+def test_curves_pass_over_a_torn_last_line_as_a_resumed_training_does(folder):
+    whole = '{"step": 3, "validation_loss": 2.5}\n'
+    for torn in ("", '{"step": 4, "valid', '{"step": 4, "text": "\u0085", "validation_loss": 1', "4"):
+        Path("a.metrics.jsonl").write_text(whole + torn)
+        (row,) = json.loads(run("lm", "curves", "a.metrics.jsonl", "--json").stdout)
+        assert (row["steps"], row["validation"], row["training"]) == (3, 2.5, None)
+        Metrics(Path("a.metrics.jsonl"), step=3).add(step=9)
+        assert Path("a.metrics.jsonl").read_text() == whole + '{"step": 9}\n'
+
+
 # ------------------------------------------------------------------------------------------------ bad input
 
 BAD = {
@@ -138,7 +149,7 @@ BAD = {
     ("gradients", "--text", "text.txt", "--clip-value", "0"): "clip-value",
     ("gradients", "--text", "nowhere.txt"): "No such file",
     ("curves", "nowhere.jsonl"): "No such file",
-    ("curves", "text.txt"): "no JSON",
+    ("curves", "text.txt"): "no line of JSON",
     ("curves",): "METRICS",
     ("curves", "m.metrics.jsonl", "--plot", "new.bmp"): "'.bmp'",
     ("curves", "m.metrics.jsonl", "--plot", "new"): "no ending",
@@ -200,6 +211,14 @@ def test_many_lines_can_be_told_apart():
     viz.curves(ax, {str(k): ([0, 1], [k, k]) for k in range(28)}, "x", "y")
     looks = {(line.get_color(), line.get_linestyle(), line.get_marker()) for line in ax.lines}
     assert len(looks) == 28 and figure is ax.figure
+
+
+def test_a_legend_hides_nothing():
+    figure, (ax,) = viz.grid()
+    viz.curves(ax, {name: ([0, 1], [0, 1]) for name in ("rnn", "gru", "a cell with a long name")}, "x", "y")
+    figure.draw_without_rendering()
+    legend = ax.get_legend().get_window_extent()
+    assert ax.get_window_extent().x1 <= legend.x0 < legend.x1 <= figure.bbox.x1
 
 
 def test_colours_of_a_terminal():

@@ -88,6 +88,14 @@ def test_sentences_from_the_standard_input(wordy):
     assert result.exit_code == 2 and "not UTF-8" in result.stderr
 
 
+def test_only_a_line_end_ends_a_sentence(wordy):
+    data, sentences = "the\u0085cat\u2028sat\r\na\x0cbird\n".encode(), ["the\u0085cat\u2028sat", "a\x0cbird"]
+    Path("some.txt").write_bytes(data)
+    for file in ("some.txt", "-"):
+        result = CliRunner().invoke(main, ["lm", "score", wordy, "--file", file, "--json"], input=data)
+        assert [json.loads(line)["text"] for line in result.stdout.split("\n") if line] == sentences
+
+
 def test_the_table(wordy):
     (record,) = records("lm", "score", wordy, "the zebra sat", "--table")
     expected = list(token_table(LanguageModel.load(wordy), "the zebra sat"))

@@ -40,7 +40,7 @@ def dynamic(model: Any, ids: np.ndarray, rate: float, *, decay: float = 0.0, win
         raise UserError(describe("dynamic", f"a rate of {rate}", "a number of at least 0"))
     if not 0 <= decay <= 1:
         raise UserError(describe("decay", str(decay), "a number from 0 to 1"))
-    return _dynamic(_twin(model), windows(ids, window), rate, decay, rms)
+    return _dynamic(twin(model), windows(ids, window), rate, decay, rms)
 
 
 def _dynamic(model: Any, parts: Iterator[tuple[np.ndarray, np.ndarray]], rate: float, decay: float,
@@ -57,9 +57,9 @@ def _dynamic(model: Any, parts: Iterator[tuple[np.ndarray, np.ndarray]], rate: f
             raise UserError(describe("dynamic", got, "a model that learns", "use a smaller rate"))
         yield nll[:, 0].astype(np.float64)
         if rate:
-            for name, p, g in _gradients(model, inputs, targets, state):
+            for name, p in differentiated(model, inputs, targets, state):
                 with np.errstate(over="ignore", invalid="ignore"):  # the next prediction shows it
-                    new = p.data - scale[name] * g
+                    new = p.data - scale[name] * p.grad.numpy()
                     new = new + back[name] * (trained[name] - p.data) if decay else new
                 p.data = new.astype(p.data.dtype, copy=False)
         state = after
@@ -67,33 +67,33 @@ def _dynamic(model: Any, parts: Iterator[tuple[np.ndarray, np.ndarray]], rate: f
 
 def gradient_rms(model: Any, ids: np.ndarray, *, window: int = 20, most: int = 500) -> dict[str, np.ndarray]:
     """Root of the mean square of each parameter's gradient over the first windows of a text (``most`` of them)."""
-    model = _twin(model)
+    model = twin(model)
     squares, n, state = {name: np.zeros_like(p) for name, p in model.state_dict().items()}, 0, model.initial_state(1)
     for inputs, targets in islice(windows(ids, window), most):
-        for name, _, g in _gradients(model, inputs, targets, state):
-            squares[name] = squares[name] + g * g
+        for name, p in differentiated(model, inputs, targets, state):
+            squares[name] = squares[name] + np.square(p.grad.numpy())
         state, n = model.nll(inputs, targets, state)[1], n + 1
     if not n:
         raise UserError(describe("gradients", f"a text of {len(ids)} symbols", "2 at least"))
     return {name: np.sqrt(s / n) for name, s in squares.items()}
 
 
-def _gradients(model: Any, inputs: Any, targets: Any, state: Any) -> Iterator[tuple[str, Any, np.ndarray]]:
-    """Name, parameter and gradient of the mean of -log p."""
+def differentiated(model: Any, inputs: Any, targets: Any, state: Any) -> list[tuple[str, Any]]:
+    """Names and parameters, each with its gradient of the mean of -log p, where it has a part in it."""
     model.zero_grad()
     model.loss(inputs, targets, state)[0].backward()
-    return ((name, p, p.grad.numpy()) for name, p in model.named_parameters() if p.grad is not None)
+    return [(name, p) for name, p in model.named_parameters() if p.grad is not None]
 
 
 def _mean(arrays: dict[str, np.ndarray]) -> float:
     return sum(float(a.sum()) for a in arrays.values()) / sum(a.size for a in arrays.values()) + 1e-30
 
 
-def _twin(model: Any) -> Any:
+def twin(model: Any) -> Any:
     """A copy to learn with, in evaluation mode."""
-    twin = type(model)(model.config, model.vocabulary, generator=0)
-    twin.load_state_dict(model.state_dict())
-    return twin.eval()
+    copy = type(model)(model.config, model.vocabulary, generator=0)
+    copy.load_state_dict(model.state_dict())
+    return copy.eval()
 
 
 def cached(model: Any, ids: np.ndarray, size: int, *, theta: float = 0.3, weight: float = 0.1,
@@ -126,10 +126,10 @@ def _cached(model: Any, parts: Iterator[tuple[np.ndarray, np.ndarray]], size: in
     state = model.initial_state(1)
     keys = values = None
     for inputs, targets in parts:
-        nll, _ = model.nll(inputs, targets, state)
         with model.inference():
             h, state = model.hidden(inputs, state)
-        nll, h, n = nll[:, 0].astype(np.float64), h.numpy()[:, 0], len(inputs)
+            nll = model.output.nll(h, targets).numpy()[:, 0].astype(np.float64)
+        h, n = h.numpy()[:, 0], len(inputs)
         keys = h if keys is None else np.concatenate([keys, h])  # (M + T, H)
         values = targets[:, 0] if values is None else np.concatenate([values, targets[:, 0]])  # (M + T,)
         now = np.arange(len(keys) - n, len(keys))[:, None]  # (T, 1)

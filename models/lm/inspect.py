@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
@@ -18,7 +16,9 @@ from minigrad.compiler import scan
 from minigrad.engine import Tensor, vjp
 from minigrad.engine.tree import leaves, rebuild
 from minigrad.errors import UserError, describe
+from minigrad.models.lm.adapt import differentiated, twin
 from minigrad.models.lm.model import LanguageModel
+from minigrad.models.progress import read_records
 from minigrad.nn import cells
 from minigrad.nn.layers import normalised
 from minigrad.nn.recurrent import Recurrent
@@ -90,36 +90,21 @@ def _scans(layers: Sequence[Recurrent], state: Any, batch: int, dtype: Any) -> I
             yield layer, f"l{k}", row if layer.states == 2 else row[0]
 
 
-def _stacks(model: LanguageModel) -> list[Recurrent]:
-    return [getattr(model, name) for name, *_ in model.config.stacks]
-
-
 def gradient_norms(model: LanguageModel, ids: np.ndarray) -> dict[str, np.ndarray]:
     """The mean over B of ||dL_T/ds_t||, (T,), for each state of each layer: "h", "c", or "h1", "h2" of several layers.
 
     ids (T + 1, B); L_T = -log p(ids[T] | ids[0] .. ids[T-1]), the loss of the last symbol alone.
     """
-    batch = ids.shape[1]
-    with _evaluating(model):
-        x, start = model.embedding(ids[:-1]).detach(), model.initial_state(batch)
+    model, batch = twin(model), ids.shape[1]
+    x, start = model.embedding(ids[:-1]).detach(), model.initial_state(batch)
 
-        def objective(ys: Tensor) -> Tensor:
-            return ops.cross_entropy(model.logits(ys[-1]), ids[-1]) * float(batch)  # the sum over B
+    def objective(ys: Tensor) -> Tensor:
+        return ops.cross_entropy(model.logits(ys[-1]), ids[-1]) * float(batch)  # the sum over B
 
-        found = state_gradients(_stacks(model), x, objective, start)
+    found = state_gradients(model._stacks(), x, objective, start)
     names = [[s + (str(k + 1) if len(found) > 1 else "") for s in STATES] for k in range(len(found))]
     return {name: np.sqrt(np.square(g.astype(np.float64)).sum(-1)).mean(-1)
             for layer, row in zip(found, names) for g, name in zip(layer, row)}  # fmt: skip
-
-
-@contextmanager
-def _evaluating(model: LanguageModel) -> Iterator[None]:
-    before = model.training
-    model.eval()
-    try:
-        yield
-    finally:
-        model.train(before)
 
 
 class Fading(NamedTuple):
@@ -201,12 +186,8 @@ def clipping_to(gradients: Sequence[Tensor], share: float) -> list[Clipped]:
 
 def parameter_gradients(model: LanguageModel, ids: np.ndarray) -> list[Tensor]:
     """Of the mean of -log p over ids (T + 1, B), without dropout, by every parameter that has a part in it."""
-    with _evaluating(model):
-        model.zero_grad()
-        model.loss(ids[:-1], ids[1:], model.initial_state(ids.shape[1]))[0].backward()
-    found = [p.grad for p in model.parameters() if p.grad is not None]
-    model.zero_grad()
-    return found
+    model = twin(model)
+    return [p.grad for _, p in differentiated(model, ids[:-1], ids[1:], model.initial_state(ids.shape[1]))]
 
 
 # ------------------------------------------------------------------------------------------------ gates over a text
@@ -292,7 +273,7 @@ def gates(model: LanguageModel, ids: np.ndarray, layer: int = 0) -> dict[str, np
     """
     with model.inference():
         ys, start = model.embedding(ids[:, None]), model.initial_state(1)
-        scans = list(_scans(_stacks(model), start, 1, ys.dtype))
+        scans = list(_scans(model._stacks(), start, 1, ys.dtype))
         if not 0 <= layer < len(scans):
             raise UserError(describe("layer", str(layer), f"0 to {len(scans) - 1}"))
         for module, suffix, start in scans[: layer + 1]:
@@ -335,18 +316,15 @@ def read_metrics(path: Path) -> Run:
     """The records of a ``*.metrics.jsonl`` (``models.progress.Metrics``); UserError if the file holds none."""
     where, expected = f"metrics {path}", "a .metrics.jsonl written by minigrad lm train"
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-        records = [json.loads(line) for line in lines]
+        records = read_records(path)
     except OSError as error:
         raise UserError(describe(where, error.strerror or str(error), expected)) from None
-    except (ValueError, RecursionError):
-        raise UserError(describe(where, "lines that are no JSON", expected)) from None
-    if not records or not all(isinstance(r, dict) and _number(r.get("step")) for r in records):
-        raise UserError(describe(where, "records without a step" if records else "an empty file", expected))
+    if not records:
+        raise UserError(describe(where, "no line of JSON with a step", expected))
     names = sorted({name for r in records for name, value in r.items() if _number(value)})
     columns = {n: np.array([r[n] if _number(r.get(n)) else math.nan for r in records], float) for n in names}
     return Run(path.name.removesuffix(".metrics.jsonl"), columns)
 
 
 def _number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
+    return type(value) in (int, float) and abs(value) < 1e300

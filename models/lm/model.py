@@ -19,7 +19,6 @@ from minigrad.engine import Tensor, no_grad
 from minigrad.engine.tree import leaves, rebuild
 from minigrad.errors import MinigradError, UserError, describe
 from minigrad.models.batches import Sentences, columns
-from minigrad.models.lm.decode import Sampling, sample
 from minigrad.models.lm.score import log_probabilities
 from minigrad.models.lm.softmaxes import SOFTMAXES, make_softmax, shapes
 from minigrad.models.settings import Settings, choice, flag, real, whole
@@ -279,12 +278,6 @@ class LanguageModel(nn.Module):
     def score(self, text: str) -> float:
         """log p(text) in nats: the sum over its symbols, the first of which follows a line end."""
         return float(log_probabilities(self, [text])[0].sum())
-
-    def sample(self, length: int = 500, temperature: float = 1.0, prompt: str = "", generator: Seed = None, *,
-               top_k: int | None = None, top_p: float | None = None, unknown: bool = False,
-               stop: bool = False) -> Iterator[str]:  # fmt: skip
-        """Yield a text that goes on after ``prompt``, symbol by symbol; see ``Sampling`` for the settings."""
-        return sample(self, Sampling(length, temperature, top_k, top_p, unknown, stop), prompt, generator)
 
     # ---------------------------------------------------------------- on disk
 

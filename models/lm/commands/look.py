@@ -36,8 +36,7 @@ plot_option = click.option(
 
 def _json(record: Any) -> None:
     """One line of JSON; it knows no NaN and no Inf, so those are null."""
-    known = json.loads(json.dumps(record), parse_constant=lambda name: None)
-    click.echo(json.dumps(known, ensure_ascii=False))
+    click.echo(json.dumps(json.loads(json.dumps(record), parse_constant=lambda name: None), ensure_ascii=False))
 
 
 def _draw(figure: Any, path: Path) -> None:
@@ -117,9 +116,7 @@ def gradients(models: tuple[Path, ...], text: str | None, cells: tuple[str, ...]
             viz.table(("steps back", *norms), [(k, *(f"{n[-1 - k]:.2e}" for n in norms.values())) for k in back])
         )
         click.echo("\na step back multiplies it by")
-        rows = [
-            (name, *(("-",) * 4 if np.isnan(f.median) else (*f[:3], f.steps or "more"))) for name, f in faded.items()
-        ]
+        rows = [(n, *(("-",) * 4 if np.isnan(f.median) else (*f[:3], f.steps or "more"))) for n, f in faded.items()]
         click.echo(viz.table(("state", "median", "least", "most", "steps to 1 %"), rows))
         click.echo("\nclipping the gradient of the parameters")
         clipped = [(name, *c._replace(bound=_dash(c.bound), cosine=_dash(c.cosine)))

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import click
-import numpy as np
 
 from minigrad.errors import UserError, describe
 from minigrad.models.lm import decode
@@ -54,7 +54,8 @@ def sample(model: Path, prompt: str | None, count: int, seed: int, **settings: A
 
 def print_sample(model: LanguageModel, length: int, temperature: float, prompt: str, seed: int) -> None:
     """The prompt, and behind it a text as it is written."""
-    _print_pieces(model, prompt, model.sample(length, temperature, prompt, np.random.default_rng(seed)))
+    how = decode.Sampling(length=length, temperature=temperature)
+    _print_pieces(model, prompt, decode.sample(model, how, prompt, seed))
 
 
 def _print_pieces(model: LanguageModel, prompt: str, pieces: Iterator[str]) -> None:
@@ -206,7 +207,7 @@ def _lines(file: str) -> Iterator[str]:
             raise UserError(describe("standard input", f"a byte that is not UTF-8 at {error.start}", "text")) from None
     else:
         content = read_text(file).content
-    lines = [line for line in content.splitlines() if line.strip()]
+    lines = [line for line in re.split("\r\n?|\n", content) if line.strip()]  # no other sign ends one, as in read_pairs
     if not lines:
         raise UserError(describe(f"text {file}", "no line with anything on it", "sentences, one a line"))
     yield from lines
