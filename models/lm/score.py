@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from minigrad.errors import UserError, describe
+from minigrad.models.batches import sentence_edges
 from minigrad.models.lm.decode import NUMBERS, log_softmax, rows_of
 from minigrad.models.text import read_text
 
@@ -29,9 +30,13 @@ def log_probabilities(model: Any, texts: Sequence[str], *, end: bool = False) ->
     >>> [len(logp) for logp in log_probabilities(model, ["cab", "a"], end=True)]
     [4, 2]
     """
-    streams = [_stream(model.vocabulary, text, end) for text in texts]
-    order = sorted(range(len(texts)), key=lambda i: -len(streams[i]))
-    found = [np.empty(0)] * len(texts)
+    return _scored(model, [_stream(model.vocabulary, text, end) for text in texts])
+
+
+def _scored(model: Any, streams: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """log p of the symbols behind the first of each stream."""
+    order = sorted(range(len(streams)), key=lambda i: -len(streams[i]))
+    found = [np.empty(0)] * len(streams)
     for first in range(0, len(order), ROWS):
         some = order[first : first + ROWS]
         for i, logp in zip(some, _side_by_side(model, [streams[i] for i in some])):
@@ -105,11 +110,25 @@ def token_table(model: Any, text: str, *, end: bool = False) -> Iterator[Token]:
 
 
 def stream(model: Any, ids: np.ndarray, window: int = 256) -> Iterator[np.ndarray]:
-    """-log p (n,) of the symbols of a text but its first, in nats, window by window, with the state carried."""
+    """-log p (n,) of the symbols of a text but its first, in nats, part by part: with the state carried from window to
+    window, or, of a model of sentences, each sentence by itself."""
+    if model.config.sentences:
+        yield from _sentences(model, ids)
+        return
     state = model.initial_state(1)
     for inputs, targets in windows(ids, window):
         nll, state = model.nll(inputs, targets, state)
         yield nll[:, 0].astype(np.float64)
+
+
+def _sentences(model: Any, ids: np.ndarray) -> Iterator[np.ndarray]:
+    v, skip = model.vocabulary, 1  # the first symbol of the text
+    edges = sentence_edges(ids, v.end)
+    for first in range(0, len(edges) - 1, ROWS):
+        some = edges[first : first + ROWS + 1]
+        streams = [np.append(v.start, ids[a:b]).astype(np.int64) for a, b in zip(some, some[1:])]
+        yield -np.concatenate(_scored(model, streams))[skip:]
+        skip = 0
 
 
 def windows(ids: np.ndarray, window: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
