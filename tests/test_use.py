@@ -235,3 +235,8 @@ def test_bad_use_is_one_line(model):
     assert "text.txt" in fails("lm", "complete", "text.txt", "the")
     assert "no such file" in fails("lm", "complete", "nowhere.safetensors", "the")
     assert snapshot(Path()) == before
+
+
+def test_an_option_that_means_nothing_alone_is_refused(model):
+    for option in (["--decay", "0.5"], ["--theta", "3"], ["--cache-weight", "0.5"], ["--order", "3"]):
+        assert f"{option[0]} without" in fails("lm", "eval", model, "--text", "text.txt", *option)

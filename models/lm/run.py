@@ -121,6 +121,8 @@ class LanguageRun:
                 got = f"--{name.replace('_', '-')} {explicit[name]}"
                 raise UserError(describe("resume", got, str(value), "a resumed run keeps its settings"))
         _same_texts(facts.get("corpus"), corpus)
+        if type(chars := facts.get("validation_chars")) is int and "validation_chars" not in explicit:
+            pace = replace(pace, validation_chars=chars)
         if recipe.judged:
             kept = Pace.from_json(where, facts.get("pace"))
             for name in ("validations", "validation_chars"):
@@ -132,6 +134,9 @@ class LanguageRun:
         if budget:
             run.trainer.new_budget()
             run.validated = math.floor(run.trainer.progress * pace.validations)
+        if run.trainer.progress == 1:
+            got = f"a training that is finished, after {run.trainer.number:,} steps"
+            raise UserError(describe("resume", got, "one that goes on", "give a larger --steps, --epochs or --minutes"))
         run.saved = None if out else run.trainer.number
         return run
 
@@ -145,7 +150,8 @@ class LanguageRun:
         try:
             with interruptible() as caught:
                 self.train(bar, caught)
-            if not caught and self.trainer.finish():
+            stopped = bool(caught) and self.trainer.progress < 1
+            if not stopped and self.trainer.finish():
                 self.saved = None
             self.save()
         except Diverged as error:
@@ -153,7 +159,7 @@ class LanguageRun:
             raise UserError(f"{error}; {kept}") from None
         finally:
             bar.close()
-        if caught:
+        if stopped:
             command = shlex.join(["minigrad", "lm", "train", "--resume", str(self.out), *again])
             click.echo(f"stopped after {self.trainer.number:,} steps, saved {self.out}", err=True)
             click.echo(f"go on with: {command}", err=True)
@@ -210,6 +216,7 @@ class LanguageRun:
             return
         arrays, facts = self.trainer.state()
         facts |= {"corpus": self.corpus.fingerprint(), "spelling": self.spelling.to_json()}
+        facts |= {"validation_chars": self.pace.validation_chars}
         if self.recipe.judged:
             facts |= {"pace": self.pace.to_json(), "validated": self.validated}
         self.model.save(self.out, (arrays, facts))

@@ -21,7 +21,9 @@ from minigrad.errors import UserError, describe
 from minigrad.models.lm import inspect
 from minigrad.models.lm.agreement import CELLS, Agreement, accuracies, train
 from minigrad.models.lm.commands import chosen_text, lm, model_argument, text_option
+from minigrad.models.lm.commands.use import warn_of_unknown
 from minigrad.models.lm.model import LanguageConfig, LanguageModel
+from minigrad.models.lm.score import unknown
 from minigrad.models.progress import Bar, clock
 from minigrad.models.vocabulary import CharVocabulary
 
@@ -174,6 +176,7 @@ def gates(model: Path, text: str, unit: int | None, layer: int, colour: bool | N
     ids = loaded.vocabulary.encode(text)
     if not len(ids):
         raise UserError(describe("text", "an empty text", "one symbol at least"))
+    warn_of_unknown(unknown(loaded.vocabulary, text))
     found = inspect.gates(loaded, ids, layer)
     units = found["h"].shape[1]
     if unit is None:

@@ -10,6 +10,7 @@ from typing import Any
 
 import click
 import numpy as np
+from click.core import ParameterSource
 
 from minigrad.errors import UserError, describe
 from minigrad.models.lm import adapt
@@ -43,6 +44,7 @@ def evaluate(model: Path, text: str | None, validation: bool, ngram: str | None,
     The text is read as one stream; its first symbol is given. With --ngram, n-grams alone, the network alone, and both
     mixed, with the weight that is best for the first half of the text, are measured on the second half.
     """
+    _refuse_alone({"dynamic": settings["dynamic"], "cache": settings["cache"], "ngram": ngram})
     loaded, whole = LanguageModel.load(model), chosen_text(text)
     content = whole.parts(loaded.vocabulary.unit)[1] if validation else whole
     ids = encoded(loaded.vocabulary, content)
@@ -65,6 +67,18 @@ def evaluate(model: Path, text: str | None, validation: bool, ngram: str | None,
     else:
         _print(loaded, found)
         _print_comparison(loaded, order, compared)
+
+
+PARTNERS = {"order": "ngram", "decay": "dynamic", "gradients": "dynamic", "theta": "cache", "cache_weight": "cache"}
+
+
+def _refuse_alone(given: dict[str, Any]) -> None:
+    """An option that means nothing without another is a mistake."""
+    ctx = click.get_current_context()
+    for name, partner in PARTNERS.items():
+        if given[partner] is None and ctx.get_parameter_source(name) is ParameterSource.COMMANDLINE:
+            got = f"--{name.replace('_', '-')} without --{partner}"
+            raise UserError(describe("eval", got, "both, or neither"))
 
 
 def _network(model: LanguageModel, ids: np.ndarray, dynamic: float | None, decay: float, gradients: str | None,

@@ -32,7 +32,9 @@ end_option = click.option("--end", is_flag=True, help="score the line end (<EOS>
 @model_argument
 @decode.Sampling.options
 @click.option("--prompt", metavar="TEXT", help="what the text begins with; without it, a new line")
-@click.option("--count", type=click.IntRange(1), default=1, show_default=True, help="texts to write, side by side")
+@click.option(
+    "--count", type=click.IntRange(1, 100_000), default=1, show_default=True, help="texts to write, side by side"
+)
 @seed_option
 def sample(model: Path, prompt: str | None, count: int, seed: int, **settings: Any) -> None:
     """Let a model write.
@@ -75,7 +77,7 @@ def _shown_prompt(model: LanguageModel, prompt: str) -> str:
 def _check_prompt(model: LanguageModel, prompt: str) -> None:
     if not prompt.strip() or not len(model.vocabulary.encode(prompt, "prompt")):
         raise UserError(describe("prompt", "an empty text", "the beginning of one"))
-    _warn_of_unknown(unknown(model.vocabulary, prompt))
+    warn_of_unknown(unknown(model.vocabulary, prompt))
 
 
 @lm.command()
@@ -146,7 +148,7 @@ def score(model: Path, sentences: tuple[str, ...], file: str | None, sort: bool,
     _print_scores(loaded, found, sort)
     for text, _, _ in found if table else ():
         _print_table(loaded, text, end)
-    _warn_of_unknown([word for text in texts for word in unknown(loaded.vocabulary, text)])
+    warn_of_unknown([word for text in texts for word in unknown(loaded.vocabulary, text)])
 
 
 def _record(model: LanguageModel, text: str, total: float, n: int) -> dict[str, Any]:
@@ -195,7 +197,7 @@ def _print_judgements(model: LanguageModel, path: str, end: bool, as_json: bool)
     for one in wrong:
         click.echo(f"  {one.pair.worse}\n    {_times(one.worse - one.better)}  {one.pair.better}")
     words = [word for one in found for text in one.pair[1:] for word in unknown(model.vocabulary, text)]
-    _warn_of_unknown(words)
+    warn_of_unknown(words)
 
 
 def _lines(file: str) -> Iterator[str]:
@@ -221,7 +223,7 @@ def perplexity(nats: float) -> float:
     return math.exp(nats) if nats < 700 else math.inf
 
 
-def _warn_of_unknown(words: Iterable[str]) -> None:
+def warn_of_unknown(words: Iterable[str]) -> None:
     names = list(dict.fromkeys(words))
     if names:
         more = f" and {len(names) - 10} more" if len(names) > 10 else ""
