@@ -148,7 +148,8 @@ def test_interrupt_saves_and_says_how_to_go_on(folder):
 def test_resuming_a_finished_run_changes_nothing_and_a_larger_budget_goes_on(folder):
     train("--steps", "10")
     before = Path("m.safetensors").read_bytes()
-    train("--steps", "10", "--resume", "m.safetensors")  # the whole command again, with --resume
+    again = train("--steps", "10", "--resume", "m.safetensors")  # the whole command again, with --resume
+    assert "finished before, at step 10" in again.stderr
     assert Path("m.safetensors").read_bytes() == before
     train("--steps", "15", "--resume", "m.safetensors", out="longer.safetensors")
     assert Path("m.safetensors").read_bytes() == before

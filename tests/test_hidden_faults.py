@@ -74,6 +74,7 @@ TWINS = {
     "float32 inside, float64 outside": (inexact, [X], lambda g, x: 2 * g * x, [lambda g, x: 2.01 * g * x]),
     "gradients in float32": (np.tanh, [X - 1], tanh_in("float32"), [tanh_in("float32", 1.001)]),
     "a small factor": (np.tanh, [X], tanh_in("float64"), [tanh_in("float64", 1 + 5e-8)]),
+    "a constant": (lambda x: 0 * x, [X], lambda g, x: 1e-18 * g, [lambda g, x: 1e-9 * g]),
     "a large constant": (lambda x: x + 1e12, [X], lambda g, x: g * 1, [lambda g, x: g * 2]),
     "complex numbers see it": (lambda x: x + 1e10, [X], lambda g, x: g * 1, [lambda g, x: g * 1.001]),
     "large inputs": (lambda x: 3 * x, [1e14 * X], lambda g, x: 3 * g, [lambda g, x: 2 * g]),

@@ -283,7 +283,7 @@ def _exact(at: Outcome, forward: Callable) -> Outcome:
         return at
     g = flat(at.gs)
     exact = complex_step(at.case.values, at.xs, at.vs)
-    if exact is None or at.error > 1e-2 * at.size:
+    if exact is None or at.error > 1e-2 * at.size or at.numerical == at.error == 0:
         return at
     numerical = float(exact @ g)
     if abs(numerical - at.numerical) <= 10 * at.error + 1e-12 * at.terms:  # else the imaginary part was lost on the way

@@ -134,9 +134,6 @@ class LanguageRun:
         if budget:
             run.trainer.new_budget()
             run.validated = math.floor(run.trainer.progress * pace.validations)
-        if run.trainer.progress == 1:
-            got = f"a training that is finished, after {run.trainer.number:,} steps"
-            raise UserError(describe("resume", got, "one that goes on", "give a larger --steps, --epochs or --minutes"))
         run.saved = None if out else run.trainer.number
         return run
 
@@ -256,7 +253,10 @@ class LanguageRun:
             n, share = len(self.held_out), self.unknown / len(self.held_out)
             click.echo(f"to validate: {n:,} {self.unit}s, {self.unknown:,} of them unknown ({share:.1%})", err=True)
         if self.trainer.number:
-            click.echo(f"going on after step {self.trainer.number:,}", err=True)
+            step = f"step {self.trainer.number:,}"
+            more = "a larger --steps, --epochs or --minutes would go on"
+            done = self.trainer.progress == 1
+            click.echo(f"finished before, at {step}; {more}" if done else f"going on after {step}", err=True)
 
     def conclude(self) -> None:
         nats = self.model.evaluate(self.held_out)
