@@ -107,5 +107,5 @@ def _balanced(at: Outcome) -> Outcome | None:
     ends = np.cumsum([y.size for y in at.ys])[:-1]
     gs = [part.reshape(y.shape) for part, y in zip(np.split(w, ends), at.ys)]
     one = replace(at, gs=gs, grads=at.pull(gs))
-    judged(one, noise_again(one), FLOOR[at.dtype] * _size(one))
+    judged(one, noise_again(one), FLOOR[at.dtype] * (_size(one) + one.natural))
     return None if one.agrees or (one.finite and not one.settled) else one
