@@ -24,6 +24,7 @@ LINK = re.compile(r"\]\(([^)#:]+)(?:#[^)]*)?\)")
 def own_folder(tmp_path, monkeypatch):
     """Pages may write files and register operations; both are gone afterwards."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("PYTEST_ADDOPTS", raising=False)  # a page runs pytest itself
     before = dict(REGISTRY)
     yield
     REGISTRY.clear()

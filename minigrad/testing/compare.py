@@ -187,7 +187,7 @@ def judged(at: Outcome, noise: float | None = None, floor: float = 0.0) -> Outco
     else:
         rounding = 16 * max(noise, np.finfo(np.float64).eps * float(abs(g * y).max(initial=0))) / h * 2**row
     rounding += 16 * np.finfo(at.dtype).eps * float(abs(g * y).sum())  # 1 - y * y is as inexact as y
-    if at.numerical == at.error == 0:  # f does not move: what its gradient holds is rounding
+    if at.level > 1 or at.numerical == at.error == 0:  # what a gradient holds is rounding where f does not move
         rounding += 64 * np.finfo(at.dtype).eps * at.natural
     # errors of float32 are seen at random signs, where they do not add up
     size = at.terms if at.dtype == "float64" else max(abs(at.analytic), 2 * float(np.sqrt((terms * terms).sum())))
