@@ -168,15 +168,13 @@ class Trainer:
         step, seconds, count = facts.get("step"), facts.get("seconds", 0.0), facts.get("averaged")
         validations = facts.get("validations")
         carry = [arrays.get(f"carry.{i}", np.zeros(0)) for i in range(len(leaves(self.carry)))]
-        means, kept, last = (
-            [arrays.get(f"{name}.{i}", np.zeros(0)) for i in range(len(self.optimizer.parameters))]
-            for name in ("average", "best", "last")
-        )
+        parameters = self.optimizer.parameters
+        copies = {name: [np.array(arrays.get(f"{name}.{i}", np.zeros(0))) for i in range(len(parameters))]
+                  for name in ("average", "best", "last") if f"{name}.0" in arrays}  # fmt: skip
         good = type(step) is int and step >= 0 and type(seconds) in (int, float) and 0 <= seconds < math.inf
-        good &= count is None or (type(count) is int and count >= 0 and alike(means, self.optimizer.parameters))
+        good &= count is None or (type(count) is int and count >= 0 and "average" in copies)
         good &= isinstance(validations, list) and all(type(v) is float for v in validations)
-        good &= "best.0" not in arrays or alike(kept, self.optimizer.parameters)
-        good &= "last.0" not in arrays or alike(last, self.optimizer.parameters)
+        good &= all(alike(copy, parameters) for copy in copies.values())
         if not good or not alike(carry, leaves(self.carry)):
             raise UserError(describe(where, "a damaged state of training", "what lm train wrote"))
         try:
@@ -188,13 +186,13 @@ class Trainer:
             raise UserError(describe(where, f"a damaged state of training ({error})", "what lm train wrote")) from None
         self.carry = rebuild(self.carry, [Tensor(np.array(a)) for a in carry])
         self.number, self._before, self.validations = step, float(seconds), validations
-        self.best = [np.array(a) for a in kept] if "best.0" in arrays else []
-        for p, data in zip(self.optimizer.parameters, last if "last.0" in arrays else []):
-            p.data = np.array(data)
+        self.best = copies.get("best", [])
+        for p, data in zip(parameters, copies.get("last", [])):
+            p.data = data
         self.average = None
         if count is not None:
-            self.average = Average(self.optimizer.parameters)
-            self.average.count, self.average.means = count, [np.array(a) for a in means]
+            self.average = Average(parameters)
+            self.average.count, self.average.means = count, copies["average"]
 
 
 def best(validations: list[float]) -> int:

@@ -53,9 +53,7 @@ def check_vjp(
     >>> check_vjp(lambda x: np.tanh(x), lambda g, x: g * (1 - np.tanh(x) ** 2), np.array([0.3, -1.0]))
     right: order 1, ... errors above ... would be seen
     """
-    positive("check_vjp", "scale", scale, float)
-    inputs = tuple(map(numbers, inputs))
-    xs = inputs_of("check_vjp", leaves(inputs))
+    inputs, xs = _given("check_vjp", inputs, scale)
     case = _Foreign("check_vjp", forward, inputs, saved).by_vjp(backward, xs)
     return _check(case, xs, "backward", alias, seed, scale)
 
@@ -74,11 +72,16 @@ def check_jvp(forward: Callable, tangent: Callable, *inputs: Any, seed: int = 0,
     >>> check_jvp(lambda x: x * x, lambda v, x: 2 * x * v, np.array([0.3, -1.0]))
     right: order 1, ... errors above ... would be seen
     """
-    positive("check_jvp", "scale", scale, float)
-    inputs = tuple(map(numbers, inputs))
-    xs = inputs_of("check_jvp", leaves(inputs))
+    inputs, xs = _given("check_jvp", inputs, scale)
     case = _Foreign("check_jvp", forward, inputs, False).by_jvp(tangent, xs)
     return _check(case, xs, "tangent", True, seed, scale)
+
+
+def _given(where: str, inputs: Sequence[Any], scale: float) -> tuple[tuple, Arrays]:
+    """The inputs in their containers, and one after the other as float64."""
+    positive(where, "scale", scale, float)
+    inputs = tuple(map(numbers, inputs))
+    return inputs, inputs_of(where, leaves(inputs))
 
 
 def numbers(x: Any) -> Any:

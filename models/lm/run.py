@@ -116,20 +116,15 @@ class LanguageRun:
         spelling = VocabularyConfig.from_json(where, facts.get("spelling"))
         if budget := {name: explicit[name] for name in BUDGETS if name in explicit}:
             recipe = replace(recipe, **{**dict.fromkeys(BUDGETS), **budget})
-        for name, value in {**model.config.to_json(), **recipe.to_json(), **spelling.to_json()}.items():
-            if explicit.get(name, value) != value:
-                got = f"--{name.replace('_', '-')} {explicit[name]}"
-                raise UserError(describe("resume", got, str(value), "a resumed run keeps its settings"))
+        kept = {**model.config.to_json(), **recipe.to_json(), **spelling.to_json()}
+        _unchanged(explicit, kept, "a resumed run keeps its settings")
         _same_texts(facts.get("corpus"), corpus)
         if type(chars := facts.get("validation_chars")) is int and "validation_chars" not in explicit:
             pace = replace(pace, validation_chars=chars)
         if recipe.judged:
-            kept = Pace.from_json(where, facts.get("pace"))
-            for name in ("validations", "validation_chars"):
-                if explicit.get(name, getattr(kept, name)) != getattr(kept, name):
-                    got = f"--{name.replace('_', '-')} {explicit[name]}"
-                    raise UserError(describe("resume", got, str(getattr(kept, name)), "validations decide in this run"))
-            pace = replace(kept, save_every=pace.save_every)
+            pace = replace(Pace.from_json(where, facts.get("pace")), save_every=pace.save_every)
+            kept = {name: value for name, value in pace.to_json().items() if name != "save_every"}
+            _unchanged(explicit, kept, "validations decide in this run")
         run = cls(corpus, model, recipe, out or path, pace, spelling, training)
         if budget:
             run.trainer.new_budget()
@@ -271,6 +266,13 @@ class LanguageRun:
             err=True,
         )
         click.echo(f"saved {self.out}", err=True)
+
+
+def _unchanged(explicit: dict[str, Any], kept: dict[str, Any], why: str) -> None:
+    """UserError where an option asks for something else than what a checkpoint holds."""
+    for name, value in kept.items():
+        if explicit.get(name, value) != value:
+            raise UserError(describe("resume", f"--{name.replace('_', '-')} {explicit[name]}", str(value), why))
 
 
 def _same_texts(known: Any, corpus: Corpus) -> None:
