@@ -103,21 +103,20 @@ def recognise(source: Source) -> str:
         return "fasttext"
     if len(head) > 8 and head[8:9] == b"{" and int.from_bytes(head[:8], "little") <= len(data) - 8:
         return "safetensors"
-    for magic, (what, do) in _FOREIGN.items():
-        if head.startswith(magic):
-            raise source.bad(what, EXPECTED, do)
     header, start = header_of(data)
     lines = sample(data, start)
     if header is not None:
-        _, dim = header
-        if _is_binary(data[start : start + SAMPLE], lines):
+        if _is_binary(data, start, *header):
             return "word2vec-binary"
-        if dim == 1 or columns(lines) != 1:
+        if header[1] == 1 or columns(lines) != 1:
             return "word2vec-text"  # else a word of digits and its only number
     lines = sample(data, begin_of(data))
     dim = columns(lines)
-    if dim > 0 and any(_numbers(line, dim) for line in lines[:10]):
+    if dim > 0 and 2 * sum(_numbers(line, dim) for line in lines[:10]) >= len(lines[:10]):
         return "glove"
+    for magic, (what, do) in _FOREIGN.items():
+        if head.startswith(magic):
+            raise source.bad(what, EXPECTED, do)
     binary = _CONTROL.search(data[:SAMPLE])
     raise source.bad("other binary data" if binary else "lines that are no word with its numbers", EXPECTED)
 
@@ -151,11 +150,19 @@ def columns(lines: Sequence[bytes]) -> int:
     return max(counts, key=lambda n: (counts[n], n)) - 1 if counts else 0
 
 
-def _is_binary(data: bytes, lines: Sequence[bytes]) -> bool:
-    dim = columns(lines)
-    if not lines or (dim > 0 and all(_numbers(line, dim) for line in lines[:3])):
+def _is_binary(data: mmap.mmap, at: int, count: int, dim: int) -> bool:
+    """Of what is behind the first line: no numbers, but zero bytes and their like, or rows that end where they should."""
+    lines = sample(data, at)
+    if all(_numbers(line, max(columns(lines), 1)) for line in lines[:3]):
         return False
-    return bool(_CONTROL.search(data)) or sum(b > 127 for b in data) > len(data) / 10  # or damaged text
+    if _CONTROL.search(data[at : at + SAMPLE]):
+        return True
+    for _ in range(count):
+        space = data.find(b" ", at, at + LONGEST)
+        at = space + 1 + 4 * dim
+        if space < 0 or at > len(data):
+            return False
+    return not data[at : at + 64].strip(b"\n")
 
 
 def _numbers(line: bytes, dim: int) -> bool:

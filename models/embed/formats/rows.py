@@ -114,6 +114,8 @@ def _built(source: Source, raw: list[bytes], array: np.ndarray, unit: str, first
 def write_text(file: BinaryIO, vectors: WordVectors, headed: bool) -> None:
     if headed:
         file.write(f"{len(vectors)} {vectors.dim}\n".encode())
+    elif vectors.words[0].startswith("\ufeff"):
+        file.write("\ufeff".encode())  # the first of the file is no part of the text
     step = max(1, 1_000_000 // vectors.dim)
     for i in range(0, len(vectors), step):
         block = slice(i, i + step)
