@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Sequence
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -17,7 +16,7 @@ from minigrad.nn.module import Seed, as_generator
 
 METHODS = ("add", "mul", "euclidean")
 EPSILON = 1e-6  # keeps the quotient of 3CosMul finite
-_SPACE = re.compile(r"[ \t\n\v\f\r]")  # what parts words in files of vectors; Unicode has more, and those files hold it
+SPACES = " \t\n\v\f\r"  # what parts words in files of vectors; Unicode knows more, and words of those files hold it
 
 Term = str | np.ndarray
 
@@ -59,8 +58,8 @@ class WordVectors:
             raise UserError(
                 describe(where, f"the word {first[1]!r} twice (the first is word {first[0]:,})", "each once")
             )
-        if "" in self._ids or _SPACE.search("".join(words)):
-            i, word = next((i, word) for i, word in enumerate(words) if not word or _SPACE.search(word))
+        if "" in self._ids or not set(SPACES).isdisjoint("".join(words)):
+            i, word = next((i, w) for i, w in enumerate(words) if not w or not set(SPACES).isdisjoint(w))
             raise UserError(describe(where, f"{word!r} as word {i:,}", "words without white space, not empty"))
 
     def _check_numbers(self) -> None:
