@@ -180,7 +180,9 @@ def count(tokens: np.ndarray, words: int, window: int = 10, memory: float = 512,
         raise UserError(describe("temporary folder", got, expected, "name another in TMPDIR")) from None
 
 
-def _spill(tokens: np.ndarray, first: int, words: int, weights: np.ndarray, table: _Table, file: IO[bytes]) -> list[int]:
+def _spill(
+    tokens: np.ndarray, first: int, words: int, weights: np.ndarray, table: _Table, file: IO[bytes]
+) -> list[int]:
     """Count all tokens; gives the lengths of the runs in the file, each its keys, in order, and then their sums."""
     state, history, lengths = np.zeros(2, np.int64), np.zeros(len(weights), np.int64), []
     while state[0] < len(tokens):

@@ -211,7 +211,10 @@ class GloVeTraining:
     def state(self) -> dict[str, np.ndarray]:
         """All that the next step depends on, but for the counts and the settings."""
         tallies = np.array([self._tasks_done, self._done, self._cost])
-        return {name: a.copy() for name, a in self._arrays.items()} | {"losses": np.array(self.losses), "tallies": tallies}
+        return {name: a.copy() for name, a in self._arrays.items()} | {
+            "losses": np.array(self.losses),
+            "tallies": tallies,
+        }
 
     def restore(self, where: str, state: dict[str, np.ndarray]) -> None:
         """Go on from what ``state`` gave; UserError if it is anything else."""

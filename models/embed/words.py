@@ -11,7 +11,8 @@ from minigrad.models.embed.blocks import FIRST, Drawing
 from minigrad.models.embed.fused import step
 from minigrad.models.embed.hogwild import Hogwild
 from minigrad.models.embed.objectives import CBOW, SkipGram, Softmax
-from minigrad.models.embed.subwords import NGrams
+from minigrad.models.embed.subwords import NGrams, Subwords
+from minigrad.models.embed.vectors import WordVectors
 from minigrad.models.text import Text, encoded
 from minigrad.models.vocabulary import WordVocabulary
 
@@ -72,8 +73,8 @@ class WordTraining(Hogwild):
     >>> text = Text("rhyme", "a cat sat on a mat . a dog sat on a log . " * 20)
     >>> training = WordTraining(words_of(text, minimum=1), dim=8, epochs=3, sample=0.0, lr=0.1)
     >>> reports = list(training)
-    >>> training.losses[2] < training.losses[0], training.vectors().shape
-    (True, (8, 8))
+    >>> training.losses[2] < training.losses[0], training.vectors()["cat"].shape
+    (True, (8,))
     """
 
     def __init__(self, words: Words, objective: type[SkipGram] = SkipGram, dim: int = 100, epochs: int = 5, *,
@@ -114,16 +115,13 @@ class WordTraining(Hogwild):
             pairs += blocks.pairs
         return cost / pairs if pairs else None
 
-    def vectors(self) -> np.ndarray:
-        """Of each word (V, D)."""
-        W, V = self.arrays["W"], len(self.words.counts)
-        if self.drawing.bags is None:
-            return W
-        rows, start = self.drawing.bags
-        out = np.empty((V, W.shape[1]), W.dtype)
-        for w in range(V):
-            out[w] = W[rows[start[w] : start[w + 1]]].mean(0)
-        return out
+    def vectors(self) -> WordVectors:
+        """Of each word, with its count; with subwords also of words that were never seen."""
+        W, names, ngrams, subwords = self.arrays["W"].astype(np.float32), self.words.words, self.subwords, None
+        if ngrams:
+            subwords = Subwords(W, names, ngrams.low, ngrams.high, ngrams.buckets)
+            W = subwords.vectors(names)
+        return WordVectors(names, W, self.words.counts, subwords)
 
 
 def _bags(words: tuple[str, ...], subwords: NGrams) -> tuple[np.ndarray, np.ndarray]:
