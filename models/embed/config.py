@@ -11,7 +11,7 @@ from minigrad.errors import UserError, describe
 from minigrad.kernels.cpu.parallel import workers
 from minigrad.models.embed.cooccurrence import count
 from minigrad.models.embed.glove import GloVeTraining
-from minigrad.models.embed.objectives import CBOW, Bag, SkipGram, Softmax
+from minigrad.models.embed.objectives import CBOW, SkipGram, Softmax
 from minigrad.models.embed.subwords import NGrams
 from minigrad.models.embed.words import Words, WordTraining
 from minigrad.models.settings import Settings, choice, flag, real, whole
@@ -28,12 +28,14 @@ class Objective(NamedTuple):
     epochs: int = 5
 
 
-def _word2vec(objective: type[SkipGram], *, path: bool = False, **options: Any) -> Callable[[Words, EmbedConfig], Any]:
+def _word2vec(
+    objective: type[SkipGram], *, path: bool = False, subwords: bool = False
+) -> Callable[[Words, EmbedConfig], Any]:
     def begin(words: Words, c: EmbedConfig) -> WordTraining:
-        subwords = NGrams(c.low, c.high, c.buckets) if objective is Bag else None
+        ngrams = NGrams(c.low, c.high, c.buckets) if subwords else None
         return WordTraining(
             words, objective, c.dim, c.epochs, window=c.window, negatives=0 if path else c.negative, lr=c.lr,
-            sample=c.sample, subwords=subwords, threads=c.threads, seed=c.seed, **options,
+            sample=c.sample, subwords=ngrams, threads=c.threads, seed=c.seed,
         )  # fmt: skip
 
     return begin
@@ -51,8 +53,8 @@ OBJECTIVES = {
     "hs": Objective(_word2vec(SkipGram, path=True), ("sample",), 0.025),
     "cbow-hs": Objective(_word2vec(CBOW, path=True), ("sample",), 0.05),
     "softmax": Objective(_word2vec(Softmax), ("sample",), 0.025),
-    "fasttext": Objective(_word2vec(Bag), ("negative", "sample", *SUBWORDS), 0.05),
-    "fasttext-cbow": Objective(_word2vec(Bag, together=True), ("negative", "sample", *SUBWORDS), 0.05),
+    "fasttext": Objective(_word2vec(SkipGram, subwords=True), ("negative", "sample", *SUBWORDS), 0.05),
+    "fasttext-cbow": Objective(_word2vec(CBOW, subwords=True), ("negative", "sample", *SUBWORDS), 0.05),
     "glove": Objective(_glove, ("x_max", "alpha", "memory"), 0.05, 10, 25),
 }  # fmt: skip
 

@@ -62,13 +62,13 @@ class WordTraining(Hogwild):
     """Skip-gram and CBOW, with negative sampling, hierarchical softmax or the full softmax, with and without subwords.
 
     words:      what to learn from
-    objective:  SkipGram, CBOW, Bag (subwords) or Softmax
+    objective:  SkipGram, CBOW or Softmax
     dim:        D
     window:     words on either side at most
     negatives:  K; 0: hierarchical softmax
     lr:         the rate at first; it falls to 0 in proportion to what is done (but not below lr/10000)
     sample:     threshold above which frequent words are left out by chance; 0 keeps all
-    subwords:   the n-grams, for Bag; ``together`` then says whether it is CBOW
+    subwords:   the n-grams; a word is then the mean of its rows
 
     >>> text = Text("rhyme", "a cat sat on a mat . a dog sat on a log . " * 20)
     >>> training = WordTraining(words_of(text, minimum=1), dim=8, epochs=3, sample=0.0, lr=0.1)
@@ -78,13 +78,15 @@ class WordTraining(Hogwild):
     """
 
     def __init__(self, words: Words, objective: type[SkipGram] = SkipGram, dim: int = 100, epochs: int = 5, *,
-                 window: int = 5, negatives: int = 5, lr: float = 0.025, sample: float = 1e-3, together: bool = False,
+                 window: int = 5, negatives: int = 5, lr: float = 0.025, sample: float = 1e-3,
                  subwords: NGrams | None = None, threads: int = 1, seed: int = 1, dtype: Any = np.float32):  # fmt: skip
         super().__init__(epochs, threads)
-        self.words, self.objective, self.lr, self.seed, self.subwords = words, objective, lr, seed, subwords
+        together = objective is CBOW
+        self.objective = objective = CBOW if subwords else objective  # a word is several rows
+        self.words, self.lr, self.seed, self.subwords = words, lr, seed, subwords
         V, buckets = len(words.counts), subwords.buckets if subwords else 0
         self.drawing = Drawing(
-            np.maximum(words.counts, 1), window, negatives, together=together or objective is CBOW,
+            np.maximum(words.counts, 1), window, negatives, together=together,
             threshold=sample, bags=_bags(words.words, subwords) if subwords else None,
         )  # fmt: skip
         model = objective(V + buckets, dim, V if objective is Softmax else self.drawing.outputs,
