@@ -57,9 +57,11 @@ def _check_output(source: Path, out: Path) -> None:
         raise UserError(describe(where, f"no folder {out.parent}", "one to write in", "make it first"))
     if not out.exists():
         return
+    if not out.is_file():
+        raise UserError(describe(where, "a folder or a device", "the name of a file"))
     if source.exists() and os.path.samefile(source, out):
         raise UserError(describe(where, "the file that is read", "another name"))
-    if out.is_file() and out.stat().st_size:
+    if out.stat().st_size:
         try:
             sniff(out)
         except UserError:
