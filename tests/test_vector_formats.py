@@ -5,6 +5,7 @@ import json
 import os
 import struct
 import subprocess
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -144,6 +145,16 @@ def test_words_with_spaces_as_in_glove_840b(tmp_path):
     assert read_vectors(tmp_path / "v").words == ("the", "._._.", "at_name@domain.com")
 
 
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="named pipes")
+def test_through_a_pipe(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    data = (DATA / "gensim.txt.gz").read_bytes()
+    thread = threading.Thread(target=lambda: (tmp_path / "pipe").write_bytes(data))
+    thread.start()
+    assert bits(read_vectors(tmp_path / "pipe").array) == ABOUT["bits"]
+    thread.join()
+
+
 # ---------------------------------------------------------------- numbers
 
 
@@ -247,12 +258,16 @@ def test_invalid_words_of_fasttext_have_the_vectors_of_their_bytes(tmp_path):
 def test_other_files_of_minigrad_and_others(model):
     assert "a minigrad file of LanguageModel" in fails("embed", "convert", model, "v.txt")
     write_vectors("v.safetensors", WordVectors(["a", "b"], [[1, 2], [3, 4]], [2, 1]))
+    assert "holds no word vectors" in fails("embed", "convert", "v.safetensors", model)
+    Path("v.gz").write_bytes(gzip.compress(Path("v.safetensors").read_bytes()))
+    assert "unpack it" in fails("embed", "convert", "v.gz", "v.txt")
     tensors, meta = nn.read("v.safetensors")
     for change in ({"counts": tensors["counts"][:1]}, {"words": tensors["words"][:1]}, {"vectors": np.zeros(2)},
                    {"rows": tensors["vectors"]}):  # fmt: skip
         nn.write("bad.safetensors", tensors | change, meta)
         assert "bad.safetensors" in fails("embed", "convert", "bad.safetensors", "v.txt")
-    for about in ({"low": 1}, {"low": 1, "high": 2, "buckets": 9}, {"low": -1, "high": 2, "buckets": 0}, "x"):
+    for about in ({"low": 1}, {"low": 1, "high": 2, "buckets": 9}, {"low": -1, "high": 2, "buckets": 0}, "x",
+                  {"low": "1", "high": 2, "buckets": 0}, {"low": 1, "high": 2.0, "buckets": 0}):  # fmt: skip
         nn.write("bad.safetensors", tensors | {"rows": tensors["vectors"]}, meta | {"subwords": about})
         fails("embed", "convert", "bad.safetensors", "v.txt")
     nn.write("more.safetensors", tensors | {"training.x": np.zeros(3)}, meta | {"training": 1})
