@@ -129,8 +129,10 @@ def as_checkpoint(vectors: WordVectors) -> tuple[dict[str, np.ndarray], dict[str
 
 
 def _read_own(source: Source) -> WordVectors:
-    if source.packed:
-        raise source.bad("a gzipped safetensors file", "it unpacked", "run gunzip")
+    if source.packed or not Path(source.path).is_file():
+        raise source.bad(
+            "a safetensors file that is gzipped or comes through a pipe", "it as a file", "unpack it first"
+        )
     tensors, meta = read_checkpoint(source.path)
     if meta.get("kind") != KIND:
         what = meta.get("class") or meta.get("kind") or "something else"
@@ -148,7 +150,12 @@ def _read_own(source: Source) -> WordVectors:
     names, own = words_of(source, raw[:n], array[:n], "row", 1)
     subwords = None
     if rows is not None:
-        if not isinstance(about, dict) or about.keys() != vars(NGrams()).keys() or rows.dtype != np.float32:
+        if (
+            not isinstance(about, dict)
+            or about.keys() != vars(NGrams()).keys()
+            or rows.dtype != np.float32
+            or {type(value) for value in about.values()} != {int}
+        ):
             raise source.bad(f"subwords {about!r}", "low, high and buckets, and float32 rows", "the file is damaged")
         ngrams = NGrams(**about)
         if rows.shape != (len(array) + ngrams.buckets, array.shape[1]):
