@@ -127,7 +127,7 @@ class GloVeTraining:
     >>> counts = count(np.array([0, 1, 2, 0, 1] * 20, np.int32), words=3, window=2)
     >>> training = GloVeTraining(counts, dim=4, epochs=2, x_max=10)
     >>> [(report.epoch, report.done, report.total) for report in training]
-    [(1, 9, 9), (2, 9, 9)]
+    [(1, 8, 8), (2, 8, 8)]
     >>> training.vectors().shape, training.losses[1] < training.losses[0]
     ((3, 4), True)
     """
