@@ -127,6 +127,10 @@ class Counts:
 
     pairs (N,): fields ``i``, ``j``, ``x``: each pair of words once, as i, j or as j, i, in an order as good as random.
     ``len`` is the number of entries that are not 0: pairs of different words count twice.
+
+    >>> counts = count(np.array([0, 1, 1], np.int32), words=2)
+    >>> len(counts), sorted(counts.pairs["x"].tolist())
+    (3, [1.5, 2.0])
     """
 
     def __init__(self, pairs: np.ndarray, words: int, same: int):
