@@ -41,7 +41,9 @@ def read_analogies(path: str | os.PathLike) -> dict[str, list[Question]]:
             continue
         words = line.split()
         if len(words) != 4:
-            raise UserError(describe(f"analogies {path}", f"line {number:,}: {_short(line)}", "': section' or four words"))
+            raise UserError(
+                describe(f"analogies {path}", f"line {number:,}: {_short(line)}", "': section' or four words")
+            )
         if own is None:
             own = sections.setdefault("questions", [])
         own.append((words[0], words[1], words[2], words[3]))
@@ -165,7 +167,9 @@ def _answers(vectors: WordVectors, abc: np.ndarray, excluded: list[list[int]], r
     return found
 
 
-def _some_answers(vectors: WordVectors, abc: np.ndarray, excluded: list[list[int]], rows: int, method: str) -> np.ndarray:
+def _some_answers(
+    vectors: WordVectors, abc: np.ndarray, excluded: list[list[int]], rows: int, method: str
+) -> np.ndarray:
     table, lengths = vectors.array, vectors.inverse_norms
     a, b, c = (table[ids] * (1 if method == "euclidean" else lengths[ids, None]) for ids in abc.T)  # (Q, D) each
     at = np.array([i for own in excluded for i in own], np.int64)  # rows that are no answer ...
