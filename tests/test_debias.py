@@ -45,7 +45,7 @@ def test_the_direction_is_the_principal_component():
         unit = v[pair].astype(np.float64) / np.linalg.norm(v[pair].astype(np.float64), axis=1, keepdims=True)
         centred = unit - unit.mean(0)
         covariance += centred.T @ centred / 2
-    values, found = np.linalg.eigh(covariance)
+    _, found = np.linalg.eigh(covariance)
     b = bias_directions(v, PAIRS, 2)
     np.testing.assert_allclose(np.abs(b @ found[:, :-3:-1]), np.eye(2), atol=1e-8)
     np.testing.assert_allclose(b @ b.T, np.eye(2), atol=1e-12)

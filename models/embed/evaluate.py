@@ -85,9 +85,11 @@ class _Known:
         forms = [self.fold(word) for word in vectors.words[:among]]
         self.ids: dict[str, int] = {}
         self.others: dict[str, list[int]] = {}  # later words of the same form
+        self.first = np.arange(len(forms))  # the row of the first word of the same form
         for i, form in enumerate(forms):
-            if self.ids.setdefault(form, i) != i:
+            if (first := self.ids.setdefault(form, i)) != i:
                 self.others.setdefault(form, []).append(i)
+                self.first[i] = first
 
     def rows(self, words: Iterable[str]) -> list[int] | None:
         """Those of words, None if one of them is not known."""
@@ -141,7 +143,7 @@ def analogies(vectors: WordVectors, sections: dict[str, Sequence[Question]], amo
                 excluded.append(known.same(question[:3]))
     asked = np.array(rows, np.int64).reshape(-1, 4)
     answers = _answers(vectors, asked[:, :3], excluded, min(among, len(vectors)), method)
-    good = answers == asked[:, 3]
+    good = (answers >= 0) & (known.first[answers] == asked[:, 3])
     result = []
     for name, questions in sections.items():
         places = [right[question] for question in questions if question in right]
