@@ -43,6 +43,7 @@ class Alias:
         self._p = w / w.sum()
         self.classes = int(np.count_nonzero(w))
         x = self._p * len(w)  # the mean is 1
+        x[x.argmax()] = max(x.max(), 1.0)  # rounding may leave equal weights below it
         light, heavy = np.flatnonzero(x < 1), np.flatnonzero(x >= 1)
         missing = np.concatenate([[0.0], np.cumsum(1 - x[light])])  # (L + 1,): before each light class, and after all
         over = np.cumsum(x[heavy] - 1)

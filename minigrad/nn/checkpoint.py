@@ -9,9 +9,10 @@ import json
 import os
 import secrets
 import shutil
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
@@ -23,8 +24,9 @@ from minigrad.nn.module import Module
 FORMAT = "minigrad-1"  # the only key of the header's metadata: several would come in random order
 
 
-def write_atomically(path: str | os.PathLike, data: bytes) -> None:
-    """Write ``data`` to a temporary file beside ``path``, sync it, rename it. A file that was there keeps its
+@contextmanager
+def replacing(path: str | os.PathLike) -> Iterator[BinaryIO]:
+    """A temporary file beside ``path`` to write in, then synced and renamed. A file that was there keeps its
     permissions, and a link its target; UserError if it cannot be written."""
     where, path = f"write {path}", Path(os.path.realpath(path))
     if path.exists() and not path.is_file():
@@ -32,7 +34,7 @@ def write_atomically(path: str | os.PathLike, data: bytes) -> None:
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     try:
         with open(temporary, "xb") as file:
-            file.write(data)
+            yield file
             file.flush()
             os.fsync(file.fileno())
         if path.exists():
@@ -45,6 +47,12 @@ def write_atomically(path: str | os.PathLike, data: bytes) -> None:
             do = "choose another place or make room"
             raise UserError(describe(where, error.strerror or str(error), "a folder to write in", do)) from None
         raise
+
+
+def write_atomically(path: str | os.PathLike, data: bytes) -> None:
+    """Write ``data`` to a temporary file beside ``path``, sync it, rename it, as ``replacing`` does."""
+    with replacing(path) as file:
+        file.write(data)
 
 
 def write(path: str | os.PathLike, tensors: dict[str, np.ndarray], meta: dict[str, Any]) -> None:

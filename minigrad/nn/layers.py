@@ -56,6 +56,16 @@ class Embedding(Module):
         self.sparse = sparse
         self.weight = Parameter(scale * rng.standard_normal((num_embeddings, embedding_dim), np.float32))
 
+    @classmethod
+    def from_pretrained(cls, embeddings: Any, freeze: bool = True, *, sparse: bool = False) -> Embedding:
+        """A layer with the rows of ``embeddings`` (V, D), copied; frozen, it does not learn (``requires_grad_``)."""
+        layer = cls.__new__(cls)
+        layer.sparse, layer.weight = sparse, Parameter(np.array(embeddings))
+        if layer.weight.ndim != 2:
+            raise ShapeError(describe("Embedding", f"embeddings {layer.weight.shape}", "(V, D)"))
+        layer.requires_grad_(not freeze)
+        return layer
+
     def forward(self, indices: Any) -> Tensor:
         return ops.embedding(self.weight, indices, self.sparse)
 

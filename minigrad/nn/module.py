@@ -29,6 +29,7 @@ class Module:
     and those of the modules among them (also in lists, tuples and dicts)."""
 
     training = True
+    frozen: frozenset[str] = frozenset()  # names of attributes that are parameters, but are not learned
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         raise NotImplementedError(f"{type(self).__name__} has no forward")
@@ -42,12 +43,15 @@ class Module:
             if isinstance(value, Module):
                 yield from value.named_modules(f"{prefix}.{name}" if prefix else name)
 
-    def named_parameters(self) -> Iterator[tuple[str, Tensor]]:
-        """Pairs of dotted name and tensor; a tensor that is used twice (tied) comes once."""
+    def named_parameters(self, frozen: bool = False) -> Iterator[tuple[str, Tensor]]:
+        """Pairs of dotted name and tensor; a tensor that is used twice (tied) comes once. Of those that are not learned
+        (``requires_grad_``) only with ``frozen``."""
+        kept = {id(v) for _, module in self.named_modules() for name, v in _members(module) if name in module.frozen}
         seen: set[int] = set()
         for prefix, module in self.named_modules():
             for name, value in _members(module):
-                if isinstance(value, Tensor) and value.requires_grad and value.is_leaf and id(value) not in seen:
+                learned = isinstance(value, Tensor) and value.requires_grad and value.is_leaf
+                if (learned or (frozen and id(value) in kept)) and id(value) not in seen:
                     seen.add(id(value))
                     yield (f"{prefix}.{name}" if prefix else name), value
 
@@ -66,13 +70,29 @@ class Module:
     def eval(self) -> Module:
         return self.train(False)
 
+    def requires_grad_(self, mode: bool = True) -> Module:
+        """Learn all parameters from now on, or freeze them: those are no ``parameters`` for an optimiser and get no
+        gradient, but are saved and loaded as ever.
+
+        >>> import minigrad as mg
+        >>> layer = mg.nn.Embedding(3, 2).requires_grad_(False)
+        >>> len(layer.parameters()), list(layer.state_dict())
+        (0, ['weight'])
+        """
+        found = {id(p): p for _, p in self.named_parameters(frozen=True)}
+        for p in found.values():
+            p.requires_grad, p.grad = mode, p.grad if mode else None
+        for _, module in self.named_modules():
+            module.frozen = frozenset() if mode else frozenset(name for name, v in _members(module) if id(v) in found)
+        return self
+
     def state_dict(self) -> dict[str, np.ndarray]:
-        """Copies of all parameters by name."""
-        return {name: p.numpy().copy() for name, p in self.named_parameters()}
+        """Copies of all parameters by name, frozen ones too."""
+        return {name: p.numpy().copy() for name, p in self.named_parameters(frozen=True)}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take the parameters of ``state``; names and shapes must agree. Nothing changes if they do not."""
-        own = dict(self.named_parameters())
+        own = dict(self.named_parameters(frozen=True))
         where = type(self).__name__
         if missing := sorted(own.keys() - state.keys()):
             got = f"no parameter {missing[0]} (and {len(missing) - 1} more missing)"

@@ -182,6 +182,28 @@ def fast_add(typingctx, x, y):
 
 
 @intrinsic
+def fast_mul(typingctx, x, y):
+    """x y, which alone may be reordered."""
+
+    def codegen(context, b, signature, args):
+        return b.fmul(*args, flags=("reassoc", "nsz", "contract"))
+
+    return x(x, y), codegen
+
+
+@intrinsic
+def prefetch(typingctx, address):
+    """Ask for the cache line at an address (int64), which is to be read soon."""
+
+    def codegen(context, b, signature, args):
+        ask = _function(b.module, "llvm.prefetch.p0", ir.VoidType(), [I8.as_pointer(), I32, I32, I32])
+        b.call(ask, [b.inttoptr(args[0], I8.as_pointer()), I32(0), I32(3), I32(1)])
+        return context.get_dummy_value()
+
+    return types.void(address), codegen
+
+
+@intrinsic
 def fast_max(typingctx, x, y):
     """The larger of two numbers, of which NaN is none: a maximum vectorises."""
 

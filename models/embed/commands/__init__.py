@@ -11,3 +11,6 @@ def embed(ctx: click.Context) -> None:
     """Word vectors: learn them from any text, ask for neighbours and analogies, draw and convert them."""
     if ctx.invoked_subcommand is None:
         click.echo(ctx.get_help())
+
+
+from minigrad.models.embed.commands import convert  # noqa: E402, F401  # each adds its commands

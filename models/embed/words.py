@@ -1,0 +1,134 @@
+"""Floor 7: a text as the words that embeddings learn from, and the training of word2vec and fastText on it."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from minigrad.errors import UserError, describe
+from minigrad.models.embed.blocks import FIRST, Drawing
+from minigrad.models.embed.fused import step
+from minigrad.models.embed.hogwild import Hogwild
+from minigrad.models.embed.objectives import CBOW, SkipGram, Softmax
+from minigrad.models.embed.subwords import NGrams
+from minigrad.models.text import Text, encoded
+from minigrad.models.vocabulary import WordVocabulary
+
+PIECE = 8192  # tokens of a task; no window reaches over its ends
+BLOCK = 1 << 22  # tokens that are looked at together
+SLOWEST = 1e-4  # the share of the first rate that is left at the end
+
+
+class Words(NamedTuple):
+    """Tokens of a text, on disk (n,): 0 unknown, 1 the end of a sentence, 2 + w word w; how often each word is among
+    those to train on (V,); and tokens to validate with."""
+
+    vocabulary: WordVocabulary
+    tokens: np.ndarray
+    counts: np.ndarray
+    held_out: np.ndarray
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        """Those that get vectors (V,)."""
+        return self.vocabulary.words[FIRST:]
+
+
+def words_of(text: Text, minimum: int = 5, size: int | None = None, tokens: str = "words", lower: bool = False,
+             held_out: float = 0.0) -> Words:  # fmt: skip
+    """Read a text: words that occur ``minimum`` times at least, the ``size`` most frequent ones; the last share
+    ``held_out`` of the text is not trained on.
+
+    >>> words_of(Text("two", "to be or not to be\\n"), minimum=2).words
+    ('be', 'to')
+    """
+    vocabulary = WordVocabulary.build(text.blocks(), FIRST + (size or 2**31), minimum, tokens, lower)
+    ids = encoded(vocabulary, text)
+    cut = len(ids) - int(held_out * len(ids))
+    counts = np.zeros(len(vocabulary), np.int64)
+    for first in range(0, cut, BLOCK):
+        counts += np.bincount(ids[first : min(cut, first + BLOCK)], minlength=len(vocabulary))
+    if len(vocabulary) <= FIRST + 1 or (counts[FIRST:] > 0).sum() < 2:
+        got = f"one word, {vocabulary.words[FIRST]!r}, that occurs {minimum} times"
+        raise UserError(
+            describe(f"text {text.name}", got, "two at least", "use a longer text or a smaller --min-count")
+        )
+    return Words(vocabulary, ids[:cut], counts[FIRST:], ids[cut:])
+
+
+class WordTraining(Hogwild):
+    """Skip-gram and CBOW, with negative sampling, hierarchical softmax or the full softmax, with and without subwords.
+
+    words:      what to learn from
+    objective:  SkipGram, CBOW, Bag (subwords) or Softmax
+    dim:        D
+    window:     words on either side at most
+    negatives:  K; 0: hierarchical softmax
+    lr:         the rate at first; it falls to 0 in proportion to what is done (but not below lr/10000)
+    sample:     threshold above which frequent words are left out by chance; 0 keeps all
+    subwords:   the n-grams, for Bag; ``together`` then says whether it is CBOW
+
+    >>> text = Text("rhyme", "a cat sat on a mat . a dog sat on a log . " * 20)
+    >>> training = WordTraining(words_of(text, minimum=1), dim=8, epochs=3, sample=0.0, lr=0.1)
+    >>> reports = list(training)
+    >>> training.losses[2] < training.losses[0], training.vectors().shape
+    (True, (8, 8))
+    """
+
+    def __init__(self, words: Words, objective: type[SkipGram] = SkipGram, dim: int = 100, epochs: int = 5, *,
+                 window: int = 5, negatives: int = 5, lr: float = 0.025, sample: float = 1e-3, together: bool = False,
+                 subwords: NGrams | None = None, threads: int = 1, seed: int = 1, dtype: Any = np.float32):  # fmt: skip
+        super().__init__(epochs, threads)
+        self.words, self.objective, self.lr, self.seed, self.subwords = words, objective, lr, seed, subwords
+        V, buckets = len(words.counts), subwords.buckets if subwords else 0
+        self.drawing = Drawing(
+            np.maximum(words.counts, 1), window, negatives, together=together or objective is CBOW,
+            threshold=sample, bags=_bags(words.words, subwords) if subwords else None,
+        )  # fmt: skip
+        model = objective(V + buckets, dim, V if objective is Softmax else self.drawing.outputs,
+                          generator=seed, dtype=dtype)  # fmt: skip
+        self.arrays = {"W": model.W.numpy().copy(), "C": model.C.numpy().copy()}
+        self.total = len(words.tokens)
+
+    def tasks(self) -> list[tuple[int, int]]:
+        """The first token of each piece, and a seed."""
+        pieces = range(0, self.total, PIECE)
+        rng = np.random.default_rng([self.seed, len(self.losses)])
+        return list(zip(pieces, rng.integers(2**63, size=len(pieces)).tolist()))
+
+    def run(self, task: tuple[int, int]) -> tuple[int, float, int]:
+        first, seed = task
+        tokens = self.words.tokens[first : first + PIECE]
+        progress = (len(self.losses) + first / self.total) / self.epochs
+        rate = self.lr * max(1 - progress, SLOWEST)
+        blocks = self.drawing(tokens, seed)
+        return len(tokens), step(self.objective, blocks, self.arrays["W"], self.arrays["C"], rate), blocks.pairs
+
+    def held_out_loss(self) -> float | None:
+        """The mean loss of the pairs of the held-out text, of which no word is left out; None if there is none."""
+        cost, pairs = 0.0, 0
+        for first in range(0, len(self.words.held_out), PIECE):
+            blocks = self.drawing(self.words.held_out[first : first + PIECE], first, everything=True)
+            cost += step(self.objective, blocks, self.arrays["W"], self.arrays["C"], 0.0)
+            pairs += blocks.pairs
+        return cost / pairs if pairs else None
+
+    def vectors(self) -> np.ndarray:
+        """Of each word (V, D)."""
+        W, V = self.arrays["W"], len(self.words.counts)
+        if self.drawing.bags is None:
+            return W
+        rows, start = self.drawing.bags
+        out = np.empty((V, W.shape[1]), W.dtype)
+        for w in range(V):
+            out[w] = W[rows[start[w] : start[w + 1]]].mean(0)
+        return out
+
+
+def _bags(words: tuple[str, ...], subwords: NGrams) -> tuple[np.ndarray, np.ndarray]:
+    """Of each word its own row and those of its n-grams, and where they begin (V + 1,)."""
+    offsets, ids = subwords.table(words)
+    V = len(words)
+    rows = np.insert(ids + V, offsets[:-1], np.arange(V)).astype(np.int32)
+    return rows, offsets + np.arange(V + 1)
