@@ -39,6 +39,7 @@ def names_beside(ax: Any, xy: Any, names: Sequence[str], *, size: float = 8.0) -
     xy, figure = np.asarray(xy, float).reshape(len(names), 2), ax.figure
     ax.scatter(*xy.T, s=(2 * MARK) ** 2 / 2, color=COLOURS[0], linewidths=0, alpha=0.8, zorder=3)
     ax.grid(False)
+    ax.spines[:].set_visible(False)
     ax.set_xticks([])
     ax.set_yticks([])
     ax.margins(0.08)
@@ -73,7 +74,7 @@ def names_beside(ax: Any, xy: Any, names: Sequence[str], *, size: float = 8.0) -
         line = {"arrowstyle": "-", "color": "#999999", "linewidth": 0.5, "shrinkA": 0, "shrinkB": MARK}
         ax.annotate(
             text, xy[i], centres[k] - dots[i], textcoords="offset points", ha="center", va="center", size=size,
-            parse_math=False, arrowprops=line if k >= 2 * len(DIRECTIONS) else None,
+            parse_math=False, arrowprops=line if k >= len(DIRECTIONS) else None,
         ).set_in_layout(False)  # fmt: skip
     return Drawn(left_out, [n for n, s in zip(names, shown) if s != n])
 

@@ -34,7 +34,8 @@ script-src 'unsafe-inline'">
   input { font: inherit; width: 11em; padding: 2px 6px }
   aside { right: 10px; bottom: 10px; min-width: 11em; max-width: 20em; pointer-events: none }
   aside:empty { display: none }
-  b, td { overflow-wrap: anywhere } td + td { text-align: right; padding-left: 1.5em; font-variant-numeric: tabular-nums }
+  b, td { overflow-wrap: anywhere }
+  td + td { text-align: right; padding-left: 1.5em; font-variant-numeric: tabular-nums }
   small { color: var(--faint) }
 </style>
 </head>
