@@ -95,15 +95,22 @@ function draw() {
     pen.beginPath(); pen.arc(x(i), y(i), special(i) ? 4.5 : 3, 0, 7); pen.fill();
   }
   boxes = [];
+  const dots = seen.length > 1000 ? [] : seen;  // those that names do not cover
   for (const i of order) {  // the first words first; a name that would cover another waits for a closer look
     pen.font = (special(i) ? "bold " : "") + "13px system-ui, sans-serif";
-    const box = [x(i) + 6, y(i) - 8, x(i) + 8 + pen.measureText(words[i]).width, y(i) + 8, i];
-    if (i !== hot && boxes.some(b => box[0] < b[2] && b[0] < box[2] && box[1] < b[3] && b[1] < box[3])) continue;
+    const a = x(i), b = y(i), long = pen.measureText(words[i]).width;
+    const rest = dots.map(j => [x(j), y(j)]).filter(([c, d]) => Math.abs(c - a) + Math.abs(d - b) > 5);
+    const free = q => !boxes.some(o => q[0] < o[2] && o[0] < q[2] && q[1] < o[3] && o[1] < q[3])
+      && !rest.some(([c, d]) => q[0] < c + 2 && c - 2 < q[2] && q[1] < d + 2 && d - 2 < q[3]);
+    const places = [[a + 6, b], [a - long - 6, b], [a - long / 2, b - 13], [a - long / 2, b + 13]]
+      .map(([l, m]) => [l - 1, m - 8, l + long + 1, m + 8, i]);
+    const box = places.find(free) ?? (i === hot ? places[0] : null);
+    if (!box) continue;
     boxes.push(box);
     pen.globalAlpha = faded && !special(i) ? 0.35 : 1;
     pen.lineWidth = 3; pen.lineJoin = "round"; pen.strokeStyle = back; pen.fillStyle = text;
-    pen.strokeText(words[i], box[0], y(i) + 4.5);
-    pen.fillText(words[i], box[0], y(i) + 4.5);
+    pen.strokeText(words[i], box[0] + 1, box[1] + 12.5);
+    pen.fillText(words[i], box[0] + 1, box[1] + 12.5);
     pen.lineWidth = 1;
   }
   pen.globalAlpha = 1;

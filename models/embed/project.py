@@ -273,5 +273,6 @@ def tsne(x: Any, dims: int = 2, perplexity: float | None = None, steps: int = 10
 def _start(x: Any, dims: int, generator: np.random.Generator) -> np.ndarray:
     """(3, N) float32: PCA with a deviation of 1e-4, and noise of 1e-6, which parts points that are the same."""
     y = pca(x, dims)[0]
+    y /= np.abs(y).max() or 1.0
     y = y / (y.std(0)[0] or 1.0) + 0.01 * generator.standard_normal(y.shape)
     return _flat((1e-4 * y).astype(np.float32))
