@@ -52,7 +52,7 @@ def plot(vectors: Path, words: str | None, most: int | None, method: str, perple
     found = read_vectors(vectors, None if words is not None else most or MOST)
     chosen = list(found.words) if words is None else _chosen(words, found, vectors)
     if len(chosen) < 2:
-        raise UserError(describe("plot", f"{len(chosen)} word", "two at least"))
+        raise UserError(describe("plot", f"{len(chosen)} word{'s' * (not chosen)}", "two at least"))
     x = np.asarray(found[chosen], np.float64)  # (N, D)
     x = x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), np.finfo(np.float64).tiny)
     points, how, axes = _placed(x, method, perplexity, seed)
