@@ -57,8 +57,10 @@ def names_beside(ax: Any, xy: Any, names: Sequence[str], *, size: float = 8.0) -
     left_out = []
     boxes = np.empty_like(taken)
     count = 0
+    line = renderer.get_text_width_height_descent("lp", properties, False)[1]
     for i, text in enumerate(shown):
         width, height, _ = renderer.get_text_width_height_descent(text or " ", properties, False)
+        height = max(height, line)  # as matplotlib has it
         half = np.array([width, height]) / pixel / 2
         away = [np.sign(u) * half + ring * u / np.hypot(*u) for ring in RINGS for u in DIRECTIONS]
         centres = dots[i] + np.array(away)  # (40, 2)
@@ -71,10 +73,10 @@ def names_beside(ax: Any, xy: Any, names: Sequence[str], *, size: float = 8.0) -
             continue
         k = int(crowded.argmin())
         boxes[count], count = places[k], count + 1
-        line = {"arrowstyle": "-", "color": "#999999", "linewidth": 0.5, "shrinkA": 0, "shrinkB": MARK}
+        arrow = {"arrowstyle": "-", "color": "#999999", "linewidth": 0.5, "shrinkA": 0, "shrinkB": MARK}
         ax.annotate(
             text, xy[i], centres[k] - dots[i], textcoords="offset points", ha="center", va="center", size=size,
-            parse_math=False, arrowprops=line if k >= len(DIRECTIONS) else None,
+            parse_math=False, arrowprops=arrow if k >= len(DIRECTIONS) else None,
         ).set_in_layout(False)  # fmt: skip
     return Drawn(left_out, [n for n, s in zip(names, shown) if s != n])
 
