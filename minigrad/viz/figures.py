@@ -27,24 +27,27 @@ STYLE = {
 }  # fmt: skip
 
 
-def check_picture(path: str | os.PathLike) -> Path:
+def check_picture(path: str | os.PathLike, also: Sequence[str] = ()) -> Path:
     """That a picture can be written to ``path``; UserError if not. To be asked before a long computation.
+
+    also: other endings that the caller can write, for which matplotlib is not needed
 
     >>> check_picture("curve.jpeg")
     Traceback (most recent call last):
     minigrad.errors.UserError: [plot curve.jpeg] got the ending '.jpeg', expected one of .png, .svg
     """
     path, where = Path(path), f"plot {path}"
-    if path.suffix.lower() not in ENDINGS:
+    if path.suffix.lower() not in (*ENDINGS, *also):
         got = f"the ending {path.suffix!r}" if path.suffix else "no ending"
-        raise UserError(describe(where, got, f"one of {', '.join(ENDINGS)}"))
+        raise UserError(describe(where, got, f"one of {', '.join((*ENDINGS, *also))}"))
     if not path.parent.is_dir():
         raise UserError(describe(where, f"no folder {path.parent}", "a folder that is there", "make it first"))
     if path.exists() and not path.is_file():
         raise UserError(describe(where, "a folder or a device", "the name of a file"))
     if not os.access(path if path.exists() else path.parent, os.W_OK):
         raise UserError(describe(where, "no permission", "a place to write to", "choose another"))
-    _matplotlib()
+    if path.suffix.lower() not in also:
+        _matplotlib()
     return path
 
 

@@ -206,6 +206,15 @@ def gradient(p: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, float]:
     return slope[: y.shape[1]].T, value
 
 
+def usual_perplexity(n: int) -> float:
+    """30, or for n < 91 points a third of the others.
+
+    >>> usual_perplexity(1000), usual_perplexity(13)
+    (30.0, 4.0)
+    """
+    return min(30.0, max((n - 1) / 3, 1.0))
+
+
 def tsne(x: Any, dims: int = 2, perplexity: float | None = None, steps: int = 1000, generator: Any = 0,
          exaggeration: float = 12.0, plain: bool = False,
          show: Callable[[float, str], None] | None = None) -> tuple[np.ndarray, float]:  # fmt: skip
@@ -216,7 +225,7 @@ def tsne(x: Any, dims: int = 2, perplexity: float | None = None, steps: int = 10
     by the exaggeration, then the momentum grows from 0.5 to 0.8. The rate is N / (4 exaggeration) (Belkina et al.
     2019).
 
-    perplexity: about how many neighbours count  [default: 30, or a third of the others where that is less]
+    perplexity: about how many neighbours count  [default: ``usual_perplexity(N)``]
     plain: differentiate the definition, which is slower and needs memory for (N, N, dims)
     show: called with the share that is done and a text
 
@@ -229,7 +238,7 @@ def tsne(x: Any, dims: int = 2, perplexity: float | None = None, steps: int = 10
     if n > MOST:
         raise UserError(describe("t-SNE", f"{n:,} points", f"{MOST:,} at most", "take fewer, or PCA"))
     highest = max(n - 1, 1)
-    perplexity = min(30.0, max(highest / 3, 1.0)) if perplexity is None else perplexity
+    perplexity = usual_perplexity(n) if perplexity is None else perplexity
     if not 1 <= perplexity <= highest:
         do = "a third of that, or less, is usual"
         raise UserError(describe("t-SNE", f"perplexity {perplexity:g}", f"1 to {highest} for {n} points", do))
@@ -264,5 +273,6 @@ def tsne(x: Any, dims: int = 2, perplexity: float | None = None, steps: int = 10
 def _start(x: Any, dims: int, generator: np.random.Generator) -> np.ndarray:
     """(3, N) float32: PCA with a deviation of 1e-4, and noise of 1e-6, which parts points that are the same."""
     y = pca(x, dims)[0]
+    y /= np.abs(y).max() or 1.0
     y = y / (y.std(0)[0] or 1.0) + 0.01 * generator.standard_normal(y.shape)
     return _flat((1e-4 * y).astype(np.float32))
