@@ -117,7 +117,7 @@ def _picture(points: np.ndarray, words: list[str], title: str, axes: tuple[str, 
     figure, (ax,) = viz.grid(width=area * shape**0.5, height=area / shape**0.5, title=title)
     ax.set_xlabel(axes[0])
     ax.set_ylabel(axes[1])
-    drawn = viz.names_beside(ax, points, words)
+    drawn = viz.names_beside(ax, points, words, size=max(8.0, 11.5 - 0.2 * len(words) ** 0.5))
     viz.save_picture(figure, out)
     _say("no room for the names of", drawn.left_out, "an .html shows them")
     _say("the font lacks letters of", drawn.no_letters, "an .html shows them")
