@@ -77,7 +77,7 @@ def thinned(tokens, keep, state, kept):
     return n
 
 
-def outputs_of(word, negatives, keep, other, path, path_start, turns, state, outputs, labels, m):
+def outputs_of(word, negatives, bins, path, path_start, turns, state, outputs, labels, m):
     """Write the outputs that predict a word from m on; where they end. With no negatives it is the word's path."""
     if negatives == 0:
         for p in range(path_start[word], path_start[word + 1]):
@@ -87,15 +87,17 @@ def outputs_of(word, negatives, keep, other, path, path_start, turns, state, out
     outputs[m], labels[m] = word, 1
     m += 1
     for _ in range(negatives):
-        i = random_below(state, keep.size)
-        drawn = i if random_share(state) < keep[i] else other[i]
+        bits = random_bits(state)
+        i = np.int64(((bits >> np.uint64(32)) * np.uint64(bins.shape[0])) >> np.uint64(32))
+        low = np.int64(bits & np.uint64(0xFFFFFFFF))
+        drawn = i if low < np.int64(bins[i, 0]) else np.int64(bins[i, 1])
         if drawn != word:
             outputs[m], labels[m] = drawn, 0
             m += 1
     return m
 
 
-def draw_blocks(tokens, keep, window, negatives, bin_keep, bin_other, path, path_start, turns, bags, bag_start,
+def draw_blocks(tokens, keep, window, negatives, bins, path, path_start, turns, bags, bag_start,
                 together, seed, kept, rows, row_start, outputs, labels, output_start):  # fmt: skip
     """Fill blocks from a piece of text; how many, with how many pairs. ``bags``, the rows of each word, are empty where
     word w is row w."""
@@ -122,7 +124,7 @@ def draw_blocks(tokens, keep, window, negatives, bin_keep, bin_other, path, path
                 r += 1
             for s in range(first, last + 1):
                 if s != t:
-                    m = outputs_of(kept[s], negatives, bin_keep, bin_other, path, path_start, turns, state, outputs,
+                    m = outputs_of(kept[s], negatives, bins, path, path_start, turns, state, outputs,
                                    labels, m)  # fmt: skip
         else:
             for s in range(first, last + 1):
@@ -135,7 +137,7 @@ def draw_blocks(tokens, keep, window, negatives, bin_keep, bin_other, path, path
                 else:
                     rows[r] = kept[s]
                     r += 1
-            m = outputs_of(word, negatives, bin_keep, bin_other, path, path_start, turns, state, outputs, labels, m)
+            m = outputs_of(word, negatives, bins, path, path_start, turns, state, outputs, labels, m)
         n += 1
         pairs += 1 if together else last - first
         row_start[n], output_start[n] = r, m
@@ -191,6 +193,11 @@ def huffman(counts: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return np.array(nodes, np.int32), np.array(turns, np.int8), start
 
 
+def _bins(alias: Alias) -> np.ndarray:
+    """(V, 2) uint32: 2^32 times how likely bin i means i, and what it means else; so one random number draws a word."""
+    return np.stack([np.minimum(alias.keep * 2.0**32, 2.0**32 - 1).astype(np.uint32), alias.other.astype(np.uint32)], 1)
+
+
 @dataclass(frozen=True)
 class Drawing:
     """How a text becomes blocks.
@@ -205,7 +212,7 @@ class Drawing:
     >>> drawing = Drawing(np.array([5, 5, 5, 5]), window=1, negatives=2)
     >>> blocks = drawing(np.array([2, 3, 1, 4, 5], np.int32), seed=7)  # two sentences of two words
     >>> [(b.tolist(), c.tolist()) for b, c in zip(*(np.split(a, s[1:-1]) for a, s in (blocks[:2], blocks[2:5:2])))]
-    [([1], [0, 2]), ([0], [1, 0]), ([3], [2, 3, 3]), ([2], [3, 2])]
+    [([1], [0, 3]), ([0], [1, 0]), ([3], [2, 1, 0]), ([2], [3, 0])]
     """
 
     counts: np.ndarray
@@ -218,12 +225,11 @@ class Drawing:
     _tables: dict = field(default_factory=dict, init=False, repr=False)
 
     def __post_init__(self) -> None:
-        alias = Alias(self.counts**self.power) if self.negatives else None
         nodes, turns, start = huffman(self.counts) if not self.negatives else (np.zeros(0, np.int32),) * 3
         bags, bag_start = self.bags or (np.zeros(0, np.int32), np.zeros(0, np.int64))
         self._tables.update(
             keep=kept_share(self.counts, self.threshold),
-            bin_keep=alias.keep if alias else np.zeros(0), bin_other=alias.other if alias else np.zeros(0, np.int64),
+            bins=_bins(Alias(self.counts**self.power)) if self.negatives else np.zeros((0, 2), np.uint32),
             path=nodes, turns=turns.astype(np.int8), path_start=start.astype(np.int64), bags=bags, bag_start=bag_start,
             widest=int(np.diff(bag_start).max()) if self.bags else 1,
             longest=self.negatives + 1 if self.negatives else int(np.diff(start).max()),
@@ -245,7 +251,7 @@ class Drawing:
         row_start, output_start = np.empty(n + 1, np.int64), np.empty(n + 1, np.int64)
         keep = np.ones(len(self.counts)) if everything else t["keep"]
         N, pairs = _DRAW[np.dtype(np.float64)](
-            tokens, keep, self.window, self.negatives, t["bin_keep"], t["bin_other"], t["path"], t["path_start"],
+            tokens, keep, self.window, self.negatives, t["bins"], t["path"], t["path_start"],
             t["turns"], t["bags"], t["bag_start"], self.together, np.uint64(seed), np.empty(n, np.int32), rows,
             row_start, outputs, labels, output_start,
         )  # fmt: skip

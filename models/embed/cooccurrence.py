@@ -45,7 +45,7 @@ def put(key, weight, keys, sums, left, right):
     return new
 
 
-def count_kernel(tokens, first, words, weights, history, state, limit, keys, sums, right):
+def count_kernel(tokens, first, words, weights, history, state, limit, keys, sums, left, right):
     """Go through tokens from state[0] on until the table is full; state: position, words of this sentence so far.
 
     Gives the number of keys, or -1 at a token that is no word.
@@ -62,7 +62,7 @@ def count_kernel(tokens, first, words, weights, history, state, limit, keys, sum
             for d in range(1, min(seen, window) + 1):
                 other = history[(seen - d) % window]
                 weight = weights[d - 1] * (2 if other == word else 1)  # X is symmetric: i, j and j, i are one place
-                filled += put(mixed(min(word, other), max(word, other)), weight, keys, sums, np.uint64(0), right)
+                filled += put(mixed(min(word, other), max(word, other)), weight, keys, sums, left, right)
             history[seen % window] = word
             seen += 1
         at += 1
@@ -70,10 +70,19 @@ def count_kernel(tokens, first, words, weights, history, state, limit, keys, sum
     return filled
 
 
-def merge_kernel(run_keys, run_sums, keys, sums, left, right):
-    """Put what was spilled into a table."""
-    for k in range(run_keys.size):
-        put(run_keys[k], run_sums[k], keys, sums, left, right)
+def merge_kernel(flat, at, ends, last, limit, keys, sums, left, right):
+    """Put what was spilled into a table: of each run the keys from position at[r] on, up to the key ``last``.
+
+    A run that ends at ends[r] has its sums behind it. Gives the number of keys; one above the limit: the table is full.
+    """
+    filled = 0
+    for r in range(at.size):
+        k, length = at[r], ends[2 * r + 1] - ends[2 * r]
+        while k < ends[2 * r] and flat[k] <= last and filled <= limit:
+            filled += put(flat[k], np.int64(flat[k + length]), keys, sums, left, right)
+            k += 1
+        at[r] = k
+    return filled
 
 
 def drain_kernel(keys, sums, capacity):
@@ -118,6 +127,10 @@ class Counts:
 
     pairs (N,): fields ``i``, ``j``, ``x``: each pair of words once, as i, j or as j, i, in an order as good as random.
     ``len`` is the number of entries that are not 0: pairs of different words count twice.
+
+    >>> counts = count(np.array([0, 1, 1], np.int32), words=2)
+    >>> len(counts), sorted(counts.pairs["x"].tolist())
+    (3, [1.5, 2.0])
     """
 
     def __init__(self, pairs: np.ndarray, words: int, same: int):
@@ -135,14 +148,19 @@ class Counts:
 
 class _Table:
     """Sums by key: 2^bits places, and behind them room for keys that find theirs taken, which costs no memory until it
-    is used. A key belongs at its first bits, without those that all keys share, ``left`` of them."""
+    is used. A key belongs at its first bits, without the ``prefix`` ones that all keys share."""
 
-    def __init__(self, bits: int):
+    def __init__(self, bits: int, prefix: int = 0):
+        self.bits, self.left, self.right = bits, np.uint64(prefix), np.uint64(64 - bits)
         self.capacity = 1 << bits
         self.limit = self.capacity * 5 // 8
-        self.sums = np.zeros(self.capacity + self.limit, np.int64)
+        self.sums = np.zeros(self.capacity + self.limit + 1, np.int64)
         self.keys = np.empty(len(self.sums), np.uint64)
-        self.left, self.right = np.uint64(0), np.uint64(64 - bits)
+
+    @property
+    def arguments(self) -> tuple[Any, ...]:
+        """What ``put`` takes of it."""
+        return self.keys, self.sums, self.left, self.right
 
     def drain(self) -> tuple[np.ndarray, np.ndarray]:
         """Keys in order and their sums, which are to be set to 0 when they were used."""
@@ -180,12 +198,11 @@ def count(tokens: np.ndarray, words: int, window: int = 10, memory: float = 512,
         raise UserError(describe("temporary folder", got, expected, "name another in TMPDIR")) from None
 
 
-def _spill(tokens: np.ndarray, first: int, words: int, weights: np.ndarray, table: _Table, file: IO[bytes]) -> list[int]:
+def _spill(tokens: np.ndarray, first: int, words: int, weights: np.ndarray, table: _Table, file: IO) -> list[int]:
     """Count all tokens; gives the lengths of the runs in the file, each its keys, in order, and then their sums."""
     state, history, lengths = np.zeros(2, np.int64), np.zeros(len(weights), np.int64), []
     while state[0] < len(tokens):
-        filled = _COUNT[_INT](tokens, first, words, weights, history, state, table.limit, table.keys, table.sums,
-                              table.right)  # fmt: skip
+        filled = _COUNT[_INT](tokens, first, words, weights, history, state, table.limit, *table.arguments)
         if filled < 0:
             got = f"{tokens[state[0]]} at {state[0]:,}"
             raise UserError(describe("co-occurrences", got, f"tokens below {first + words}"))
@@ -198,25 +215,21 @@ def _spill(tokens: np.ndarray, first: int, words: int, weights: np.ndarray, tabl
     return lengths
 
 
-def _merge(file: IO[bytes], lengths: list[int], table: _Table, unit: int, words: int) -> Counts:
+def _merge(file: IO, lengths: list[int], table: _Table, unit: int, words: int) -> Counts:
     """The sums of all runs, range of keys by range, so that the entries of a range fit into the table."""
     if not sum(lengths):
         return Counts(np.zeros(0, PAIRS), words, 0)
-    flat: Any = np.memmap(file, np.uint64, "r")
-    ends = np.cumsum([0, *lengths]) * 2
-    runs = [(flat[a : a + n], flat[a + n : a + 2 * n].view(np.int64)) for a, n in zip(ends, lengths)]
-    prefix = max(0, math.ceil(math.log2(sum(lengths) / (0.8 * table.limit)))) if len(runs) > 1 else 0
-    edges = np.arange(1, 1 << prefix, dtype=np.uint64) << np.uint64(64 - prefix)
-    cuts = np.array([[0, *np.searchsorted(keys, edges), len(keys)] for keys, _ in runs])  # (runs, ranges + 1)
-    if (largest := int(np.diff(cuts).sum(0).max())) > table.limit:  # of a small table, by chance
-        table = _Table((largest * 8 // 5 + 1).bit_length())
+    flat: Any = np.asarray(np.memmap(file, np.uint64, "r"))
+    ends = np.cumsum(np.repeat(lengths, 2))  # of the keys and of the sums of each run
+    at = np.append(0, ends[1:-1:2])
+    prefix = max(0, math.ceil(math.log2(sum(lengths) / (0.8 * table.limit)))) if len(lengths) > 1 else 0
     table.left = np.uint64(prefix)
     same, total = 0, 0
     with tempfile.TemporaryFile(prefix="minigrad-") as result:
         for r in range(1 << prefix):
-            for (keys, sums), cut in zip(runs, cuts):
-                part = slice(cut[r], cut[r + 1])
-                _MERGE[_INT](keys[part], sums[part], table.keys, table.sums, table.left, table.right)
+            last, start = np.uint64(((r + 1) << (64 - prefix)) - 1), at.copy()
+            while _MERGE[_INT](flat, at, ends, last, table.limit, *table.arguments) > table.limit:
+                at, table = start.copy(), _Table(table.bits + 1, prefix)  # a small one may be full, by chance
             keys, sums = table.drain()
             pairs = np.empty(len(keys), PAIRS)
             same += _UNPACK[_INT](keys, sums, unit, pairs.view(np.int32), pairs.view(np.float64))

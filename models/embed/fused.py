@@ -17,14 +17,12 @@ import numpy as np
 from minigrad.kernels.cpu.build import Kernel
 from minigrad.kernels.cpu.micro import fast_add, fast_mul, prefetch
 from minigrad.models.embed.blocks import Blocks
-from minigrad.models.embed.objectives import CBOW, Bag, SkipGram, Softmax
-
-HOW = {SkipGram: 0, CBOW: 1, Bag: 2}  # how the inputs become X: each by itself, their mean, their mean as fastText
+from minigrad.models.embed.objectives import CBOW, SkipGram, Softmax
 
 
-def gather(rows, first, count, W, how, X, D):
+def gather(rows, first, count, W, together, X, D):
     """X (k, D) of rows[first : first + count]; k."""
-    if how == 0:
+    if not together:
         for i in range(count):
             for d in range(D):
                 X[i, d] = W[rows[first + i], d]
@@ -91,19 +89,18 @@ def judge(S, L, n, rate):
     return total
 
 
-def spread(rows, first, count, W, how, S, Y, m, X, D):
+def spread(rows, first, count, W, together, S, Y, m, X, D):
     """W[rows] += S Y, with the rows of ``gather``; a row that stands twice moves twice."""
-    if how == 0:
+    if not together:
         for i in range(count):
             combine(S, i * m, 1, Y, m, W, rows[first + i], D)
         return
     for d in range(D):
         X[0, d] = 0.0
     combine(S, 0, 1, Y, m, X, 0, D)
-    scale = 1.0 / X.dtype.type(count) if how == 1 else 1.0
     for i in range(count):
         for d in range(D):
-            W[rows[first + i], d] += scale * X[0, d]
+            W[rows[first + i], d] += X[0, d]
 
 
 def ask_for(A, ids, first, last, D):
@@ -114,7 +111,7 @@ def ask_for(A, ids, first, last, D):
             prefetch(start + byte)
 
 
-def descend(rows, row_start, outputs, labels, output_start, W, C, rate, how, X, Y, S, L, D):
+def descend(rows, row_start, outputs, labels, output_start, W, C, rate, together, X, Y, S, L, D):
     """Each block's step W -= rate dJ/dW, C -= rate dJ/dC; the sum of J."""
     total, S16, L16 = np.float64(0), S.reshape(-1, 16), L.reshape(-1, 16)
     for n in range(row_start.size - 1):
@@ -123,7 +120,7 @@ def descend(rows, row_start, outputs, labels, output_start, W, C, rate, how, X, 
         if n + 2 < row_start.size:
             ask_for(W, rows, row_start[n + 1], row_start[n + 2], D)
             ask_for(C, outputs, output_start[n + 1], output_start[n + 2], D)
-        k = gather(rows, first, count, W, how, X, D)
+        k = gather(rows, first, count, W, together, X, D)
         for j in range(m):
             for d in range(D):
                 Y[j, d] = C[outputs[a + j], d]
@@ -134,17 +131,17 @@ def descend(rows, row_start, outputs, labels, output_start, W, C, rate, how, X, 
         total += judge(S16, L16, k * m, rate)
         for j in range(m):
             combine(S, j, m, X, k, C, outputs[a + j], D)
-        spread(rows, first, count, W, how, S, Y, m, X, D)
+        spread(rows, first, count, W, together, S, Y, m, X, D)
     return total
 
 
-def descend_softmax(rows, row_start, outputs, labels, output_start, W, C, rate, how, X, Y, S, L, D):
+def descend_softmax(rows, row_start, outputs, labels, output_start, W, C, rate, together, X, Y, S, L, D):
     """The same with all rows of C for each block, and the first output as the target."""
     V = C.shape[0]
     total = np.float64(0)
     for n in range(row_start.size - 1):
         first, count, target = row_start[n], row_start[n + 1] - row_start[n], outputs[output_start[n]]
-        k = gather(rows, first, count, W, how, X, D)
+        k = gather(rows, first, count, W, together, X, D)
         for i in range(k):
             dots(X, i, C, V, S, i * V, D)
             row = S[i * V : (i + 1) * V]
@@ -157,7 +154,7 @@ def descend_softmax(rows, row_start, outputs, labels, output_start, W, C, rate, 
             for j in range(V):
                 row[j] *= -rate / z
             row[target] += rate
-        spread(rows, first, count, W, how, S, C, V, Y, D)  # first: C is as it was
+        spread(rows, first, count, W, together, S, C, V, Y, D)  # first: C is as it was
         for j in range(V):
             combine(S, j, V, X, k, C, j, D)
     return total
@@ -180,11 +177,11 @@ def step(objective: type[SkipGram], blocks: Blocks, W: np.ndarray, C: np.ndarray
     >>> bool(step(SkipGram, blocks, W, C, 0.0) < first)
     True
     """
-    how, function = HOW.get(objective, 0), descend_softmax if objective is Softmax else descend
+    together, function = objective is CBOW, descend_softmax if objective is Softmax else descend
     if not len(blocks):
         return 0.0
-    k = 1 if how else int(np.diff(blocks.row_start).max())
+    k = 1 if together else int(np.diff(blocks.row_start).max())
     m = len(C) if objective is Softmax else int(np.diff(blocks.output_start).max())
     X, Y = np.zeros((k, W.shape[1]), W.dtype), np.zeros((m, W.shape[1]), W.dtype)
     S, L = (np.zeros((k * m + 15) // 16 * 16, W.dtype) for _ in range(2))
-    return _kernel(function, W.shape[1])[W.dtype](*blocks[:5], W, C, W.dtype.type(rate), how, X, Y, S, L)
+    return _kernel(function, W.shape[1])[W.dtype](*blocks[:5], W, C, W.dtype.type(rate), together, X, Y, S, L)

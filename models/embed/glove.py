@@ -27,7 +27,7 @@ GROUP = 16  # blocks for each thread between two reports
 
 
 class GloVe(nn.Module):
-    """J = 1/2 sum_r f(x_r) (w_i . c_j + b_i + d_j - log x_r)^2 over records r = (i, j, x),  f(x) = min(1, (x/x_max)^alpha)
+    """J = 1/2 sum f(x) (w_i . c_j + b_i + d_j - log x)^2 over records (i, j, x);  f(x) = min(1, (x / x_max)^alpha).
 
     (Pennington, Socher and Manning 2014, equation 8; the half is that of the authors' program, whose cost is J a
     record). w, c (V, D); b, d (V,), drawn from U(-1/2, 1/2) / D. The vector of a word is w + c.
@@ -127,7 +127,7 @@ class GloVeTraining:
     >>> counts = count(np.array([0, 1, 2, 0, 1] * 20, np.int32), words=3, window=2)
     >>> training = GloVeTraining(counts, dim=4, epochs=2, x_max=10)
     >>> [(report.epoch, report.done, report.total) for report in training]
-    [(1, 9, 9), (2, 9, 9)]
+    [(1, 8, 8), (2, 8, 8)]
     >>> training.vectors().shape, training.losses[1] < training.losses[0]
     ((3, 4), True)
     """
@@ -211,7 +211,10 @@ class GloVeTraining:
     def state(self) -> dict[str, np.ndarray]:
         """All that the next step depends on, but for the counts and the settings."""
         tallies = np.array([self._tasks_done, self._done, self._cost])
-        return {name: a.copy() for name, a in self._arrays.items()} | {"losses": np.array(self.losses), "tallies": tallies}
+        return {name: a.copy() for name, a in self._arrays.items()} | {
+            "losses": np.array(self.losses),
+            "tallies": tallies,
+        }
 
     def restore(self, where: str, state: dict[str, np.ndarray]) -> None:
         """Go on from what ``state`` gave; UserError if it is anything else."""

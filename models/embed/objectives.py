@@ -51,18 +51,14 @@ class SkipGram(Module):
 
 
 class CBOW(SkipGram):
-    """The inputs together predict the outputs: x = mean_i W[rows_i]."""
+    """The inputs together predict the outputs: x = mean_i W[rows_i]; with subwords the rows are those of n-grams.
+
+    The gradient is that of the sum, n times that of the mean of n rows, as in the code of word2vec, fastText and
+    gensim: a place with many words around it moves each of them as far as a place with few.
+    """
 
     def inputs(self, rows: Any) -> Tensor:
-        return ops.mean(super().inputs(rows), 0, keepdims=True)  # (1, D)
-
-
-class Bag(SkipGram):
-    """The rows are a word and its n-grams, x = mean_i W[rows_i], with the gradient of the sum, as in fastText's code: a
-    word moves as fast as one without n-grams. (The gradient of the mean is that, divided by the number of rows.)"""
-
-    def inputs(self, rows: Any) -> Tensor:
-        x = super().inputs(rows)
+        x = super().inputs(rows)  # (n, D)
         total = ops.sum(x, 0, keepdims=True)  # (1, D)
         return total + (ops.mean(x, 0, keepdims=True) - total).detach()
 

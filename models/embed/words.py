@@ -11,7 +11,8 @@ from minigrad.models.embed.blocks import FIRST, Drawing
 from minigrad.models.embed.fused import step
 from minigrad.models.embed.hogwild import Hogwild
 from minigrad.models.embed.objectives import CBOW, SkipGram, Softmax
-from minigrad.models.embed.subwords import NGrams
+from minigrad.models.embed.subwords import NGrams, Subwords
+from minigrad.models.embed.vectors import WordVectors
 from minigrad.models.text import Text, encoded
 from minigrad.models.vocabulary import WordVocabulary
 
@@ -61,29 +62,31 @@ class WordTraining(Hogwild):
     """Skip-gram and CBOW, with negative sampling, hierarchical softmax or the full softmax, with and without subwords.
 
     words:      what to learn from
-    objective:  SkipGram, CBOW, Bag (subwords) or Softmax
+    objective:  SkipGram, CBOW or Softmax
     dim:        D
     window:     words on either side at most
     negatives:  K; 0: hierarchical softmax
     lr:         the rate at first; it falls to 0 in proportion to what is done (but not below lr/10000)
     sample:     threshold above which frequent words are left out by chance; 0 keeps all
-    subwords:   the n-grams, for Bag; ``together`` then says whether it is CBOW
+    subwords:   the n-grams; a word is then the mean of its rows
 
     >>> text = Text("rhyme", "a cat sat on a mat . a dog sat on a log . " * 20)
     >>> training = WordTraining(words_of(text, minimum=1), dim=8, epochs=3, sample=0.0, lr=0.1)
     >>> reports = list(training)
-    >>> training.losses[2] < training.losses[0], training.vectors().shape
-    (True, (8, 8))
+    >>> training.losses[2] < training.losses[0], training.vectors()["cat"].shape
+    (True, (8,))
     """
 
     def __init__(self, words: Words, objective: type[SkipGram] = SkipGram, dim: int = 100, epochs: int = 5, *,
-                 window: int = 5, negatives: int = 5, lr: float = 0.025, sample: float = 1e-3, together: bool = False,
+                 window: int = 5, negatives: int = 5, lr: float = 0.025, sample: float = 1e-3,
                  subwords: NGrams | None = None, threads: int = 1, seed: int = 1, dtype: Any = np.float32):  # fmt: skip
         super().__init__(epochs, threads)
-        self.words, self.objective, self.lr, self.seed, self.subwords = words, objective, lr, seed, subwords
+        together = objective is CBOW
+        self.objective = objective = CBOW if subwords else objective  # a word is several rows
+        self.words, self.lr, self.seed, self.subwords = words, lr, seed, subwords
         V, buckets = len(words.counts), subwords.buckets if subwords else 0
         self.drawing = Drawing(
-            np.maximum(words.counts, 1), window, negatives, together=together or objective is CBOW,
+            np.maximum(words.counts, 1), window, negatives, together=together,
             threshold=sample, bags=_bags(words.words, subwords) if subwords else None,
         )  # fmt: skip
         model = objective(V + buckets, dim, V if objective is Softmax else self.drawing.outputs,
@@ -114,16 +117,13 @@ class WordTraining(Hogwild):
             pairs += blocks.pairs
         return cost / pairs if pairs else None
 
-    def vectors(self) -> np.ndarray:
-        """Of each word (V, D)."""
-        W, V = self.arrays["W"], len(self.words.counts)
-        if self.drawing.bags is None:
-            return W
-        rows, start = self.drawing.bags
-        out = np.empty((V, W.shape[1]), W.dtype)
-        for w in range(V):
-            out[w] = W[rows[start[w] : start[w + 1]]].mean(0)
-        return out
+    def vectors(self) -> WordVectors:
+        """Of each word, with its count; with subwords also of words that were never seen."""
+        W, names, ngrams, subwords = self.arrays["W"].astype(np.float32), self.words.words, self.subwords, None
+        if ngrams:
+            subwords = Subwords(W, names, ngrams.low, ngrams.high, ngrams.buckets)
+            W = subwords.vectors(names)
+        return WordVectors(names, W, self.words.counts, subwords)
 
 
 def _bags(words: tuple[str, ...], subwords: NGrams) -> tuple[np.ndarray, np.ndarray]:

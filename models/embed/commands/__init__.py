@@ -13,4 +13,4 @@ def embed(ctx: click.Context) -> None:
         click.echo(ctx.get_help())
 
 
-from minigrad.models.embed.commands import convert, use  # noqa: E402, F401  # each adds its commands
+from minigrad.models.embed.commands import convert, train, use  # noqa: E402, F401  # each adds its commands

@@ -9,7 +9,15 @@ import click
 
 from minigrad.errors import UserError, describe
 from minigrad.models.embed.commands import embed
-from minigrad.models.embed.formats import FORMATS, format_for, open_source, read_source, sniff, write_vectors
+from minigrad.models.embed.formats import (
+    FORMATS,
+    format_for,
+    open_source,
+    read_source,
+    read_vectors,
+    sniff,
+    write_vectors,
+)
 
 KEEPS_ALL = ("fasttext", "safetensors")
 
@@ -57,11 +65,14 @@ def _check_output(source: Path, out: Path) -> None:
         raise UserError(describe(where, f"no folder {out.parent}", "one to write in", "make it first"))
     if not out.exists():
         return
+    if not out.is_file():
+        raise UserError(describe(where, "a folder or a device", "the name of a file"))
     if source.exists() and os.path.samefile(source, out):
         raise UserError(describe(where, "the file that is read", "another name"))
-    if out.is_file() and out.stat().st_size:
+    if out.stat().st_size:
         try:
-            sniff(out)
+            if sniff(out) == "safetensors":
+                read_vectors(out, most=1)  # a model of another kind is not replaced
         except UserError:
             got, do = "a file that holds no word vectors", "choose another name, or remove it"
             raise UserError(describe(where, got, "a new file, or word vectors to replace", do)) from None

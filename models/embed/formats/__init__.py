@@ -80,7 +80,7 @@ def write_vectors(path: str | os.PathLike, vectors: WordVectors, format: str | N
     """
     name, packed = format_for(path, format), os.fspath(path).endswith(".gz")
     if name == "safetensors":
-        _write_own(path, vectors)
+        write_checkpoint(path, *as_checkpoint(vectors))
         return
     if bad := next((word for word in vectors.words if "\0" in word), None):
         expected = "none with a zero byte, which ends a word in some formats"
@@ -115,7 +115,8 @@ def format_for(path: str | os.PathLike, format: str | None = None) -> str:
 # ---------------------------------------------------------------- minigrad's own
 
 
-def _write_own(path: str | os.PathLike, vectors: WordVectors) -> None:
+def as_checkpoint(vectors: WordVectors) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """Arrays and meta of minigrad's own file. More arrays may stand beside them."""
     words = "\n".join(vectors.words).encode()
     tensors = {"vectors": vectors.array, "words": np.frombuffer(words, np.uint8)}
     meta: dict[str, Any] = {"kind": KIND, "subwords": None}
@@ -124,12 +125,14 @@ def _write_own(path: str | os.PathLike, vectors: WordVectors) -> None:
     if vectors.subwords is not None:
         tensors["rows"] = vectors.subwords.rows
         meta["subwords"] = dict(vars(vectors.subwords.ngrams))
-    write_checkpoint(path, tensors, meta)
+    return tensors, meta
 
 
 def _read_own(source: Source) -> WordVectors:
-    if source.packed:
-        raise source.bad("a gzipped safetensors file", "it unpacked", "run gunzip")
+    if source.packed or not Path(source.path).is_file():
+        raise source.bad(
+            "a safetensors file that is gzipped or comes through a pipe", "it as a file", "unpack it first"
+        )
     tensors, meta = read_checkpoint(source.path)
     if meta.get("kind") != KIND:
         what = meta.get("class") or meta.get("kind") or "something else"
@@ -147,7 +150,12 @@ def _read_own(source: Source) -> WordVectors:
     names, own = words_of(source, raw[:n], array[:n], "row", 1)
     subwords = None
     if rows is not None:
-        if not isinstance(about, dict) or about.keys() != vars(NGrams()).keys() or rows.dtype != np.float32:
+        if (
+            not isinstance(about, dict)
+            or about.keys() != vars(NGrams()).keys()
+            or rows.dtype != np.float32
+            or {type(value) for value in about.values()} != {int}
+        ):
             raise source.bad(f"subwords {about!r}", "low, high and buckets, and float32 rows", "the file is damaged")
         ngrams = NGrams(**about)
         if rows.shape != (len(array) + ngrams.buckets, array.shape[1]):

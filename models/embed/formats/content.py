@@ -145,13 +145,14 @@ def sample(data: mmap.mmap, start: int) -> list[bytes]:
 
 
 def columns(lines: Sequence[bytes]) -> int:
-    """The numbers in a row, D: those of most lines, since a word may have spaces in it; 0 without lines."""
-    counts = Counter(len(line.split()) for line in lines)
+    """The numbers in a row, D: those of most lines that have but one word; 0 without lines."""
+    sizes = [len(line.split()) for line in lines]
+    counts = Counter(n for n, line in zip(sizes, lines) if _numbers(line, n - 1)) or Counter(sizes)
     return max(counts, key=lambda n: (counts[n], n)) - 1 if counts else 0
 
 
 def _is_binary(data: mmap.mmap, at: int, count: int, dim: int) -> bool:
-    """Of what is behind the first line: no numbers, but zero bytes and their like, or rows that end where they should."""
+    """Of what is behind the first line: no numbers, but zero bytes and their like, or rows that end where they must."""
     lines = sample(data, at)
     if all(_numbers(line, max(columns(lines), 1)) for line in lines[:3]):
         return False
@@ -166,8 +167,10 @@ def _is_binary(data: mmap.mmap, at: int, count: int, dim: int) -> bool:
 
 
 def _numbers(line: bytes, dim: int) -> bool:
+    """Whether a line ends with so many numbers, behind a word."""
+    parts = line.split()
     try:
-        return len([float(part) for part in line.split()[1:][-dim:]]) > 0
+        return 0 < dim < len(parts) and len(list(map(float, parts[-dim:]))) == dim
     except ValueError:
         return False
 

@@ -50,7 +50,9 @@ def read_text(source: Source, headed: bool) -> WordVectors:
             line = data[at : end if end >= 0 else len(data)]
             if not line.strip() and not data[at:].strip():
                 break
-            word, array[len(raw)] = _by_hand(source, line, dim, f"line {first + len(raw)}")
+            word, values = _by_hand(source, line, dim, f"line {first + len(raw)}")
+            with np.errstate(over="ignore"):
+                array[len(raw)] = values
             raw.append(word)
             at = len(data) if end < 0 else end + 1
     if headed and len(raw) < n:
