@@ -29,7 +29,7 @@ class Module:
     and those of the modules among them (also in lists, tuples and dicts)."""
 
     training = True
-    frozen: frozenset[str] = frozenset()  # names of attributes that are parameters, but are not learned
+    _frozen: frozenset[str] = frozenset()  # names of attributes that are parameters, but are not learned
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         raise NotImplementedError(f"{type(self).__name__} has no forward")
@@ -46,12 +46,15 @@ class Module:
     def named_parameters(self, frozen: bool = False) -> Iterator[tuple[str, Tensor]]:
         """Pairs of dotted name and tensor; a tensor that is used twice (tied) comes once. Of those that are not learned
         (``requires_grad_``) only with ``frozen``."""
-        kept = {id(v) for _, module in self.named_modules() for name, v in _members(module) if name in module.frozen}
+        kept: set[int] = set()
+        for _, module in self.named_modules() if frozen else ():
+            kept |= {id(value) for name, value in _members(module) if name in module._frozen}
         seen: set[int] = set()
         for prefix, module in self.named_modules():
             for name, value in _members(module):
-                learned = isinstance(value, Tensor) and value.requires_grad and value.is_leaf
-                if (learned or (frozen and id(value) in kept)) and id(value) not in seen:
+                if not isinstance(value, Tensor) or id(value) in seen:
+                    continue
+                if id(value) in kept or (value.requires_grad and value.is_leaf):
                     seen.add(id(value))
                     yield (f"{prefix}.{name}" if prefix else name), value
 
@@ -83,7 +86,7 @@ class Module:
         for p in found.values():
             p.requires_grad, p.grad = mode, p.grad if mode else None
         for _, module in self.named_modules():
-            module.frozen = frozenset() if mode else frozenset(name for name, v in _members(module) if id(v) in found)
+            module._frozen = frozenset() if mode else frozenset(name for name, v in _members(module) if id(v) in found)
         return self
 
     def state_dict(self) -> dict[str, np.ndarray]:

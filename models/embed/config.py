@@ -11,6 +11,7 @@ from minigrad.errors import UserError, describe
 from minigrad.kernels.cpu.parallel import workers
 from minigrad.models.embed.cooccurrence import count
 from minigrad.models.embed.glove import GloVeTraining
+from minigrad.models.embed.neural import NeuralTraining
 from minigrad.models.embed.objectives import CBOW, SkipGram, Softmax
 from minigrad.models.embed.subwords import NGrams
 from minigrad.models.embed.words import Words, WordTraining
@@ -46,6 +47,14 @@ def _glove(words: Words, c: EmbedConfig) -> GloVeTraining:
     return GloVeTraining(counts, c.dim, c.epochs, threads=c.threads, lr=c.lr, x_max=c.x_max, alpha=c.alpha, seed=c.seed)
 
 
+def _neural(words: Words, c: EmbedConfig) -> NeuralTraining:
+    symbols = len(words.vocabulary)
+    softmax = "sampled" if symbols > 4 * SAMPLES else "exact"
+    return NeuralTraining(words.tokens, symbols, c.epochs, lr=c.lr, seed=c.seed, dim=c.dim, context=c.window,
+                          hidden=c.hidden, softmax=softmax, samples=SAMPLES)  # fmt: skip
+
+
+SAMPLES = 1024  # words drawn for a step of the neural model, where there are many
 SUBWORDS = ("low", "high", "buckets")
 OBJECTIVES = {
     "sgns": Objective(_word2vec(SkipGram), ("negative", "sample"), 0.025),
@@ -56,6 +65,7 @@ OBJECTIVES = {
     "fasttext": Objective(_word2vec(SkipGram, subwords=True), ("negative", "sample", *SUBWORDS), 0.05),
     "fasttext-cbow": Objective(_word2vec(CBOW, subwords=True), ("negative", "sample", *SUBWORDS), 0.05),
     "glove": Objective(_glove, ("x_max", "alpha", "memory"), 0.05, 10, 25),
+    "neural": Objective(_neural, ("hidden",), 1e-3, 4),
 }  # fmt: skip
 
 
@@ -68,13 +78,16 @@ class EmbedConfig(Settings):
     (10, 25, 0.05)
     """
 
-    objective: str = choice("sgns", tuple(OBJECTIVES), "what is learnt: skip-gram or CBOW with drawn words, with a "
-                            "Huffman tree (hs), with all words (softmax), with subwords (fasttext); or GloVe")  # fmt: skip
+    objective: str = choice("sgns", tuple(OBJECTIVES), "skip-gram or CBOW with drawn words, with a "
+                            "Huffman tree (hs), with all words (softmax), with subwords (fasttext); GloVe; "
+                            "or the neural model of the next word (neural)")  # fmt: skip
     dim: int = whole(100, 1, 100_000, "numbers of a vector (D)")
-    window: int | None = whole(None, 1, 1000, "words on either side  [default: 5; glove 10]")
+    window: int | None = whole(None, 1, 1000, "words on either side  [default: 5; glove 10; neural 4, before the word]")
     negative: int = whole(5, 1, 1000, "words drawn for each that is predicted")
     epochs: int | None = whole(None, 1, 10**6, "passes over the text  [default: 5; glove 25]")
-    lr: float | None = real(None, 0, math.inf, "learning rate at first  [default: 0.025; cbow, fasttext, glove 0.05]")
+    lr: float | None = real(
+        None, 0, math.inf, "learning rate at first  [default: 0.025, or 0.05, or 0.001, by objective]"
+    )
     sample: float = real(1e-3, 0, 1, "share of the text above which a word is left out now and then; 0: none",
                          closed=True)  # fmt: skip
     threads: int | None = whole(None, 1, 1024, "threads; with 1 a run repeats bit for bit  [default: all]")
@@ -86,6 +99,7 @@ class EmbedConfig(Settings):
     low: int = whole(3, 1, 100, "characters of the shortest subword")
     high: int = whole(6, 1, 100, "characters of the longest subword")
     buckets: int = whole(200_000, 1, 2**30, "rows that all subwords share")
+    hidden: int = whole(200, 1, 100_000, "neural: units between the words and the next one (H)")
     x_max: float = real(100.0, 0, math.inf, "glove: co-occurrences that have full weight")
     alpha: float = real(0.75, 0, 10, "glove: power of the weight below that")
     memory: float = real(512.0, 0, math.inf, "glove: megabytes in which co-occurrences are counted")

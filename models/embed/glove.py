@@ -5,9 +5,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from math import exp, isfinite, log, sqrt
-from typing import Any, NamedTuple
+from math import exp, log, sqrt
+from typing import Any
 
 import numpy as np
 
@@ -17,13 +16,12 @@ from minigrad.errors import UserError, describe
 from minigrad.kernels.cpu.build import Kernel
 from minigrad.kernels.cpu.micro import fast_add
 from minigrad.models.embed.cooccurrence import Counts, count
-from minigrad.models.training import Diverged
+from minigrad.models.embed.hogwild import Hogwild, Report
 from minigrad.nn.module import Parameter, Seed, as_generator
 
-__all__ = ["Counts", "GloVe", "GloVeTraining", "Progress", "count", "train_glove"]
+__all__ = ["Counts", "GloVe", "GloVeTraining", "count", "train_glove"]
 
 BLOCK = 1 << 16  # pairs that are shuffled together
-GROUP = 16  # blocks for each thread between two reports
 
 
 class GloVe(nn.Module):
@@ -106,21 +104,11 @@ def glove_kernel(i, j, x, w, c, b, d, sw, sc, sb, sd, width, settings, cost):
 _DRAW, _STEP = Kernel(draw_kernel), Kernel(glove_kernel)
 
 
-class Progress(NamedTuple):
-    """Where training is: the epoch (from 1), records of it that are done and all of them, and J a record so far."""
-
-    epoch: int
-    done: int
-    total: int
-    loss: float
-
-
-class GloVeTraining:
+class GloVeTraining(Hogwild):
     """AdaGrad over the records of ``counts``, in an order drawn anew in each epoch; ``for report in training`` does it.
 
     Each parameter's own rate is lr / sqrt(1 + the sum of (lr g)^2 so far), without the gradient g of now, as in the
-    authors' program. With one thread, one seed repeats a run; several share the parameters without locks (Recht et al.
-    2011). Between two reports nothing runs: ``state`` may be taken, and ``restore`` goes on from there.
+    authors' program. With one thread, one seed repeats a run.
 
     bias_lr: the rate of the biases; lr if it is None. The authors' program of today has 1, since it clips gradients.
 
@@ -141,22 +129,16 @@ class GloVeTraining:
         for name, number in {"dim": dim, "threads": threads, "lr": lr, "x_max": x_max}.items():
             if not 0 < number < np.inf:
                 raise UserError(describe("GloVe", f"{name} {number}", "a number above 0"))
-        self.counts, self.epochs, self.threads, self.seed = counts, epochs, threads, seed
+        super().__init__(epochs, threads)
+        self.counts, self.seed, self.total = counts, seed, len(counts)
         self.model = GloVe(counts.words, dim, x_max=x_max, alpha=alpha, generator=seed, dtype=dtype)
         self.settings = np.array([x_max, alpha, lr, lr if bias_lr is None else bias_lr], dtype)
-        self.losses: list[float] = []  # of the epochs that are over
-        self._arrays = {name: p.numpy().copy() for name, p in self.model.named_parameters()}
-        self._arrays |= {f"squares.{name}": np.zeros_like(a) for name, a in self._arrays.items()}
-        self._take(self._arrays)
-        self._tasks_done, self._done, self._cost = 0, 0, 0.0  # of this epoch
-
-    def _take(self, arrays: dict[str, np.ndarray]) -> None:
-        """The kernel writes into the arrays that the model has."""
-        self._arrays = arrays
+        self.arrays = {name: p.numpy().copy() for name, p in self.model.named_parameters()}
         for name, p in self.model.named_parameters():
-            p.data = arrays[name]
+            p.data = self.arrays[name]  # which the kernel changes
+        self.arrays |= {f"squares.{name}": np.zeros_like(a) for name, a in self.arrays.items()}
 
-    def _tasks(self) -> list[tuple[int, int, np.uint64]]:
+    def tasks(self) -> list[tuple[int, int, np.uint64]]:
         """Blocks of this epoch in their order: the first pair, whether pairs are turned round, a seed."""
         rng = np.random.default_rng([self.seed, len(self.losses)])
         blocks = -(-len(self.counts.pairs) // BLOCK)
@@ -173,64 +155,21 @@ class GloVeTraining:
 
     def records(self) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
         """i, j, x of this epoch, block by block, in the order of one thread."""
-        return map(self._records, self._tasks())
+        return map(self._records, self.tasks())
 
-    def _run(self, task: tuple[int, int, np.uint64]) -> tuple[int, float]:
+    def run(self, task: tuple[int, int, np.uint64]) -> tuple[int, float, int]:
         i, j, x = self._records(task)
         cost = np.zeros(1)
-        flat = [a.ravel() for a in self._arrays.values()]
+        flat = [a.ravel() for a in self.arrays.values()]
         _STEP[x.dtype](i, j, x, *flat, self.model.w.shape[1], self.settings, cost)
-        return len(i), float(cost[0])
-
-    def __iter__(self) -> Iterator[Progress]:
-        pool = ThreadPoolExecutor(self.threads) if self.threads > 1 else None
-        try:
-            while len(self.losses) < self.epochs:
-                tasks = self._tasks()
-                group = tasks[self._tasks_done : self._tasks_done + GROUP * self.threads]
-                for n, cost in pool.map(self._run, group) if pool else map(self._run, group):
-                    self._done += n
-                    self._cost += cost
-                self._tasks_done += len(group)
-                report = Progress(len(self.losses) + 1, self._done, len(self.counts), self._cost / self._done)
-                if not isfinite(report.loss):
-                    got = f"loss {report.loss:g} in epoch {report.epoch}"
-                    raise Diverged(describe("GloVe", got, "finite numbers", "try a smaller --lr"))
-                if self._tasks_done == len(tasks):
-                    self.losses.append(report.loss)
-                    self._tasks_done, self._done, self._cost = 0, 0, 0.0
-                yield report
-        finally:
-            if pool:
-                pool.shutdown(cancel_futures=True)
+        return len(i), float(cost[0]), len(i)
 
     def vectors(self) -> np.ndarray:
         """w + c (V, D)."""
         return self.model.vectors()
 
-    def state(self) -> dict[str, np.ndarray]:
-        """All that the next step depends on, but for the counts and the settings."""
-        tallies = np.array([self._tasks_done, self._done, self._cost])
-        return {name: a.copy() for name, a in self._arrays.items()} | {
-            "losses": np.array(self.losses),
-            "tallies": tallies,
-        }
 
-    def restore(self, where: str, state: dict[str, np.ndarray]) -> None:
-        """Go on from what ``state`` gave; UserError if it is anything else."""
-        new = {name: np.array(state.get(name, 0)) for name in (*self._arrays, "losses", "tallies")}
-        good = all(new[name].shape == a.shape and new[name].dtype == a.dtype for name, a in self._arrays.items())
-        good &= all(a.dtype.kind == "f" and np.isfinite(a).all() for a in new.values())
-        good &= new["losses"].ndim == 1 and new["tallies"].shape == (3,)
-        if not good or not 0 <= new["tallies"][0] < len(self._tasks()) or not 0 <= new["tallies"][1] < len(self.counts):
-            raise UserError(describe(where, "a damaged state of training", "what training wrote"))
-        self.losses = new.pop("losses").tolist()
-        tasks, done, self._cost = new.pop("tallies").tolist()
-        self._tasks_done, self._done = int(tasks), int(done)
-        self._take(new)
-
-
-def train_glove(counts: Counts, dim: int = 100, epochs: int = 25, *, progress: Callable[[Progress], None] | None = None,
+def train_glove(counts: Counts, dim: int = 100, epochs: int = 25, *, progress: Callable[[Report], None] | None = None,
                 **options: Any) -> np.ndarray:  # fmt: skip
     """Vectors w + c (V, D) of all epochs; the options are those of ``GloVeTraining``.
 

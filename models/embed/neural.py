@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -9,7 +11,10 @@ import numpy as np
 from minigrad import nn, ops
 from minigrad.engine import Tensor, no_grad
 from minigrad.errors import UserError, describe
+from minigrad.models.embed.hogwild import Report
 from minigrad.models.lm.softmaxes import make_softmax
+from minigrad.models.recipe import Recipe
+from minigrad.models.training import Trainer
 from minigrad.nn.module import Seed, as_generator
 
 
@@ -111,3 +116,58 @@ class Contexts:
         places = np.arange(k * self.batch, min((k + 1) * self.batch, self.places))
         at = shuffled(places, self.places, keys)
         return (self.ids[self._window + at],), np.ones(len(at), bool)
+
+
+class NeuralTraining:
+    """Epochs of ``NeuralModel`` by Adam, reported like those of the other objectives.
+
+    >>> ids = np.tile([2, 3, 4, 1], 60).astype(np.int32)
+    >>> training = NeuralTraining(ids, 5, epochs=2, dim=4, hidden=8, batch=16)
+    >>> [report.epoch for report in training if report.done == report.total]
+    [1, 2]
+    """
+
+    def __init__(self, ids: np.ndarray, symbols: int, epochs: int, *, batch: int = 256, lr: float = 1e-3,
+                 seed: int = 1, **options: Any):  # fmt: skip
+        self.epochs, self.contexts = epochs, Contexts(ids, batch, seed=seed)
+        model = NeuralModel(symbols, generator=seed, **options)
+        recipe = Recipe(batch=batch, lr=lr, seed=seed, epochs=epochs, warmup=0, schedule="hold")
+        self.trainer = Trainer(model, self.contexts, (), recipe)
+        self.losses: list[float] = []  # of the epochs that are over
+        self._cost = 0.0  # of the steps of this one
+
+    def __iter__(self) -> Iterator[Report]:
+        n = self.contexts.per_epoch
+        while len(self.losses) < self.epochs:
+            step = self.trainer.step(self.trainer.progress)
+            self._cost += step.loss
+            done = (step.number - 1) % n + 1
+            words = min(done * self.contexts.batch, self.contexts.places)
+            report = Report(len(self.losses) + 1, words, self.contexts.places, self._cost / done)
+            if done == n:
+                self.losses.append(report.loss)
+                self._cost = 0.0
+            yield report
+
+    def vectors(self) -> np.ndarray:
+        return self.trainer.model.vectors()
+
+    def state(self) -> dict[str, np.ndarray]:
+        """All that the next step depends on, but for the data and the settings."""
+        arrays, facts = self.trainer.state()
+        model = {f"model.{name}": a for name, a in self.trainer.model.state_dict().items()}
+        tally = {"losses": np.array(self.losses), "cost": np.array(self._cost)}
+        return {**arrays, **model, **tally, "facts": np.frombuffer(json.dumps(facts).encode(), np.uint8)}
+
+    def restore(self, where: str, state: dict[str, np.ndarray]) -> None:
+        """Go on from what ``state`` gave; UserError if it is anything else."""
+        try:
+            facts = json.loads(state["facts"].tobytes())
+            own = {name.removeprefix("model."): a for name, a in state.items() if name.startswith("model.")}
+            self.trainer.model.load_state_dict(own)
+            self.losses, self._cost = [float(x) for x in state["losses"]], float(state["cost"])
+        except (KeyError, ValueError, TypeError) as error:
+            raise UserError(
+                describe(where, f"a damaged state of training ({error})", "what embed train wrote")
+            ) from None
+        self.trainer.restore(where, state, facts)

@@ -69,7 +69,10 @@ class EmbedRun:
         return len(self.training.losses) >= self.config.epochs
 
     def vectors(self) -> WordVectors:
-        return self.training.vectors()
+        found = self.training.vectors()
+        if isinstance(found, WordVectors):
+            return found
+        return WordVectors(self.words.words, found.astype(np.float32, copy=False), self.words.counts)
 
     def run(self, source: str) -> int:
         """Train until all epochs are over; the exit code. ``source``: the file, as a resumption must name it."""

@@ -104,7 +104,7 @@ class WordVectors:
     def near(self, word: str, most: int = 3) -> list[str]:
         """Words that are there and differ from ``word`` by their capitals or by one letter, the most frequent first."""
         letters = {*"abcdefghijklmnopqrstuvwxyz", *word}
-        halves = [(word[:i], word[i:]) for i in range(len(word) + 1)]
+        halves = [(word[:i], word[i:]) for i in range(len(word) + 1)] if len(word) < 40 else []
         found = {word.lower(), word.upper(), word.capitalize(), word.title()}
         found |= {a + b[1:] for a, b in halves} | {a + b[1] + b[0] + b[2:] for a, b in halves if len(b) > 1}
         found |= {a + c + rest for a, b in halves for c in letters for rest in (b, b[1:])}
