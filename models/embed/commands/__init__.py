@@ -13,8 +13,4 @@ def embed(ctx: click.Context) -> None:
         click.echo(ctx.get_help())
 
 
-<<<<<<< HEAD
 from minigrad.models.embed.commands import convert, plot, train, use  # noqa: E402, F401  # each adds its commands
-=======
-from minigrad.models.embed.commands import convert, train, use  # noqa: E402, F401  # each adds its commands
->>>>>>> emb_a
