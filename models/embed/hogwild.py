@@ -75,7 +75,7 @@ class Hogwild:
         return report
 
     def state(self) -> dict[str, np.ndarray]:
-        """All that the next task depends on, but for the data and the settings."""
+        """All that the next task depends on, but for the data and the settings: the arrays themselves, not copies."""
         return {**self.arrays, "losses": np.array(self.losses), "tally": self._tally.copy()}
 
     def restore(self, where: str, state: dict[str, np.ndarray]) -> None:
