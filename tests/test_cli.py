@@ -12,9 +12,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from cli_cases import TEXT, TINY, fails, folder_fixture, model_fixture, run, train  # noqa: F401
+from cli_cases import TEXT, TINY, fails, folder_fixture, model_fixture, run, snapshot, train  # noqa: F401
 
-from minigrad import nn
+from minigrad import cli, nn
 from minigrad.models import LanguageModel
 from minigrad.models.lm import commands
 from minigrad.models.lm.commands import lm
@@ -143,6 +143,41 @@ def test_interrupt_saves_and_says_how_to_go_on(folder):
     result = run(*arguments, "--steps", step + 3)
     assert f"going on after step {step:,}" in result.stderr
     assert nn.read("m.safetensors")[1]["training"]["step"] == step + 3
+
+
+PROGRAM = Path(cli.__file__).parent / "program" / "__init__.py"
+CTRL_C_AT_AN_IMPORT = """
+import os, runpy, signal, sys
+class Finder:
+    def find_spec(name, path=None, target=None):
+        if name == module:
+            os.kill(os.getpid(), signal.SIGINT)
+_, module, program, *arguments = sys.argv
+sys.argv = ["minigrad", *arguments]
+sys.meta_path.insert(0, Finder)
+runpy.run_path(program, run_name="__main__")
+"""
+
+
+@pytest.mark.parametrize("module", ["numba", "minigrad.cli.group", "minigrad.models.lm.presets"])
+def test_an_interrupt_while_it_imports_is_one_line(folder, module):
+    before = snapshot(folder)
+    command = [sys.executable, "-c", CTRL_C_AT_AN_IMPORT, module, PROGRAM, "lm", "train", "--text", "text.txt"]
+    found = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert (found.returncode, found.stdout, found.stderr) == (130, "", "\nerror: interrupted\n")
+    assert snapshot(folder) == before
+
+
+def test_an_interrupt_while_it_compiles_ends_at_once_and_writes_nothing(folder, monkeypatch):
+    before, step = snapshot(folder), Trainer.step
+
+    def interrupted(self, progress):
+        os.kill(os.getpid(), signal.SIGINT)
+        return step(self, progress)
+
+    monkeypatch.setattr(Trainer, "step", interrupted)
+    assert "interrupted" in fails("lm", "train", "--text", "text.txt", *TINY, "--steps", 9, code=130)
+    assert snapshot(folder) == before
 
 
 def test_resuming_a_finished_run_changes_nothing_and_a_larger_budget_goes_on(folder):

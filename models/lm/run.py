@@ -7,7 +7,7 @@ import os
 import shlex
 import time
 from dataclasses import dataclass, replace
-from itertools import chain, count
+from itertools import chain, count, islice
 from pathlib import Path
 from typing import Any
 
@@ -140,8 +140,7 @@ class LanguageRun:
         self.introduce()
         bar = Bar("compiling kernels")
         try:
-            with interruptible() as caught:
-                self.train(bar, caught)
+            caught = self.train(bar)
             stopped = bool(caught) and self.trainer.progress < 1
             if not stopped and self.trainer.finish():
                 self.saved = None
@@ -159,30 +158,33 @@ class LanguageRun:
         self.conclude()
         return 0
 
-    def train(self, bar: Bar, caught: list[int]) -> None:
-        """Steps, with a validation and a save now and then, until the end or a signal."""
+    def train(self, bar: Bar) -> list[int]:
+        """Steps, with a validation and a save now and then, until the end or a signal, whose number is given back."""
         trainer, symbols = self.trainer, self.trained_on / self.batches.per_epoch  # of a step, about
         began, done = trainer.seconds, trainer.progress
-        saved_at = time.monotonic()
+        saved_at = since = time.monotonic()
         losses: list[float] = []  # since the last validation
-        since = time.monotonic()
-        for step in trainer:
-            losses.append(step.loss)
-            progress, now = trainer.progress, time.monotonic()
-            speed = len(losses) * symbols / max(now - since, 1e-9)
-            left = (trainer.seconds - began) / max(progress - done, 1e-9) * (1 - progress)
-            bar.show(progress, f"loss {np.mean(losses[-50:]):.3f}  {speed:,.0f} {self.units}/s  {clock(left)} left")
-            due = math.floor(progress * self.pace.validations) > self.validated
-            due &= progress < 1 or trainer.recipe.judged  # the last is validated as one stream
-            if due:
-                self.validated = math.floor(progress * self.pace.validations)
-                self.validate(bar, step, float(np.mean(losses)), speed)
-                losses, since = [], time.monotonic()
-            if caught:
-                return
-            if due or now - saved_at > self.pace.save_every:
-                self.save()
-                saved_at = now
+        steps = iter(trainer)
+        first = list(islice(steps, 1))  # it compiles; Ctrl-C ends that at once: there is nothing to save
+        with interruptible() as caught:
+            for step in chain(first, steps):
+                losses.append(step.loss)
+                progress, now = trainer.progress, time.monotonic()
+                speed = len(losses) * symbols / max(now - since, 1e-9)
+                left = (trainer.seconds - began) / max(progress - done, 1e-9) * (1 - progress)
+                bar.show(progress, f"loss {np.mean(losses[-50:]):.3f}  {speed:,.0f} {self.units}/s  {clock(left)} left")
+                due = math.floor(progress * self.pace.validations) > self.validated
+                due &= progress < 1 or trainer.recipe.judged  # the last is validated as one stream
+                if due:
+                    self.validated = math.floor(progress * self.pace.validations)
+                    self.validate(bar, step, float(np.mean(losses)), speed)
+                    losses, since = [], time.monotonic()
+                if caught:
+                    break
+                if due or now - saved_at > self.pace.save_every:
+                    self.save()
+                    saved_at = now
+        return caught
 
     def validate(self, bar: Bar, step: Step, loss: float, speed: float) -> None:
         streams = min(self.trainer.recipe.batch, len(self.held_out) - 1)
