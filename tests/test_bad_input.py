@@ -34,6 +34,18 @@ def test_bad_text(folder, name):
     assert snapshot(folder) == before
 
 
+def test_a_character_to_validate_that_training_never_saw(folder):
+    Path("other.txt").write_text("the cat saw Ω.\n")
+    arguments = ["lm", "train", "--text", "text.txt", "--validation", "other.txt", *TINY, "--steps", 1]
+    before = snapshot(folder)
+    line = fails(*arguments)
+    assert "other.txt" in line and "'Ω'" in line and "at position 12" in line and "--min-count 2" in line
+    assert snapshot(folder) == before
+    found = run(*arguments, "--min-count", 2, "--out", "new.safetensors")
+    assert "15 characters, 1 of them unknown" in found.stderr
+    assert "Ω" not in LanguageModel.load("new.safetensors").vocabulary.symbols
+
+
 def test_a_folder_or_a_device_is_no_text(folder):
     assert "a folder" in fails("lm", "train", "--text", ".", *TINY)
     assert "a device" in fails("lm", "train", "--text", os.devnull, *TINY)

@@ -47,9 +47,11 @@ class Corpus:
         return (self.text, self.validation) if self.validation else self.text.parts(unit)
 
     def vocabulary(self, config: VocabularyConfig) -> Vocabulary:
-        """All characters, but of the words those to train on: of the others nothing could be learnt."""
+        """Of what is trained on: of other symbols nothing could be learnt. Of the characters of one text all, so that
+        where it is cut does not matter."""
         train, held_out = self.parts(config.unit)
-        return config.build(chain(train.blocks(), held_out.blocks() if config.unit == "character" else ()))
+        whole = config.unit == "character" and self.validation is None
+        return config.build(chain(train.blocks(), held_out.blocks() if whole else ()))
 
     def fingerprint(self) -> dict[str, Any]:
         """What tells this corpus from another, for a checkpoint."""
