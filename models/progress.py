@@ -56,6 +56,13 @@ def read_records(path: Path) -> list[dict[str, Any]]:
     return found
 
 
+def seconds_until(path: Path, step: Any) -> float:
+    """The time that a training took up to a step, as far as the records of such a file say."""
+    records = read_records(path) if path.is_file() and type(step) is int else []
+    times = [record.get("seconds") for record in records if record["step"] <= step]
+    return max((float(s) for s in times if type(s) in (int, float) and 0 <= s < 1e12), default=0.0)
+
+
 class Metrics:
     """A file with one JSON object a line, each with its ``step``.
 

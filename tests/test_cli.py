@@ -200,6 +200,17 @@ def test_metrics_of_steps_that_run_again_are_dropped(folder):
     assert [r["step"] for r in records] == [2, 4, 6, 8, 20]
 
 
+@pytest.mark.parametrize("out", ["m.safetensors", "other.safetensors"])
+def test_time_goes_on_where_a_training_goes_on(folder, out):
+    train("--steps", "10", "--validations", "5")
+    path = Path("m.metrics.jsonl")
+    records = [{**json.loads(line), "seconds": 1000.0 + k} for k, line in enumerate(path.read_text().splitlines())]
+    path.write_text("".join(json.dumps(record) + "\n" for record in records))
+    train("--steps", "20", "--validations", "2", "--resume", "m.safetensors", out=out)
+    last = json.loads(Path(out).with_suffix(".metrics.jsonl").read_text().splitlines()[-1])
+    assert last["final"] and 1004 < last["seconds"] < 1104
+
+
 # ------------------------------------------------------------------------------------------------ sample, eval, score
 
 

@@ -18,7 +18,7 @@ from minigrad import nn
 from minigrad.errors import UserError, describe
 from minigrad.models.batches import Sentences, Windows
 from minigrad.models.lm.model import LanguageConfig, LanguageModel, Training
-from minigrad.models.progress import Bar, Metrics, clock, interruptible
+from minigrad.models.progress import Bar, Metrics, clock, interruptible, seconds_until
 from minigrad.models.recipe import BUDGETS, Recipe
 from minigrad.models.settings import Settings, real, whole
 from minigrad.models.text import Text, encoded
@@ -83,7 +83,7 @@ class LanguageRun:
         self.trainer = Trainer(model, self.batches, model.initial_state(recipe.batch), recipe)
         if training:
             self.trainer.restore(f"checkpoint {out}", *training)
-        self.metrics = Metrics(out.with_suffix(".metrics.jsonl"), self.trainer.number)
+        self.metrics = Metrics(metrics_of(out), self.trainer.number)
         self.saved: int | None = None  # the step that the file holds
         facts = training[1] if training else {}
         validated = facts.get("validated")  # how many of the validations are behind it
@@ -127,6 +127,8 @@ class LanguageRun:
             pace = replace(Pace.from_json(where, facts.get("pace")), save_every=pace.save_every)
             kept = {name: value for name, value in pace.to_json().items() if name != "save_every"}
             _unchanged(explicit, kept, "validations decide in this run")
+        if recipe.minutes is None:  # a file of so many steps does not say how long they took
+            training = training[0], {"seconds": seconds_until(metrics_of(path), facts.get("step")), **facts}
         run = cls(corpus, model, recipe, out or path, pace, spelling, training)
         if budget:
             run.trainer.new_budget()
@@ -270,6 +272,11 @@ class LanguageRun:
             err=True,
         )
         click.echo(f"saved {self.out}", err=True)
+
+
+def metrics_of(out: Path) -> Path:
+    """The file beside a model that keeps the course of its training."""
+    return out.with_suffix(".metrics.jsonl")
 
 
 def _unchanged(explicit: dict[str, Any], kept: dict[str, Any], why: str) -> None:
