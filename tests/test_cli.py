@@ -200,6 +200,25 @@ def test_metrics_of_steps_that_run_again_are_dropped(folder):
     assert [r["step"] for r in records] == [2, 4, 6, 8, 20]
 
 
+def test_validations_do_not_eat_a_budget_of_minutes(folder, monkeypatch):
+    took, evaluate = [], LanguageModel.evaluate
+
+    def slow(*arguments, **options):
+        began = time.monotonic()
+        time.sleep(0.3)
+        found = evaluate(*arguments, **options)
+        took.append(time.monotonic() - began)
+        return found
+
+    train("--steps", "2", "--validations", "0")  # compiles
+    monkeypatch.setattr(LanguageModel, "evaluate", slow)
+    began = time.monotonic()
+    train("--minutes", "0.02", "--validations", "10")  # 1.2 seconds
+    assert time.monotonic() - began - sum(took) > 1.2 and len(took) == 2  # on the way, and at the end
+    records = [json.loads(line) for line in Path("m.metrics.jsonl").read_text().splitlines()]
+    assert records[0]["seconds"] < 0.5 and 1.2 <= records[-1]["seconds"] < 1.4
+
+
 @pytest.mark.parametrize("out", ["m.safetensors", "other.safetensors"])
 def test_time_goes_on_where_a_training_goes_on(folder, out):
     train("--steps", "10", "--validations", "5")

@@ -30,9 +30,12 @@ from minigrad.models.vocabulary import Vocabulary, VocabularyConfig
 class Pace(Settings):
     """How often a run looks up from its work. Where the recipe lets validations decide, they are a part of it."""
 
-    validations: int = whole(10, 0, 10**6, "validations on the way, evenly over the budget, each with a save")
+    validations: int = whole(10, 0, 10**6, "on the way, evenly over the budget, each with a save; see --minutes")
     validation_chars: int = whole(131_072, 2, 10**12, "characters or words to validate with, at most")
     save_every: float = real(30.0, 0, math.inf, "seconds between two saves", closed=True)
+
+
+VALIDATING = 1 / 5  # of the time of training, where that is the budget; a validation too many is left out
 
 
 @dataclass(frozen=True)
@@ -85,6 +88,8 @@ class LanguageRun:
             self.trainer.restore(f"checkpoint {out}", *training)
         self.metrics = Metrics(metrics_of(out), self.trainer.number)
         self.saved: int | None = None  # the step that the file holds
+        self.hurried = recipe.minutes is not None and not recipe.judged
+        self._validating = 0.0  # seconds
         facts = training[1] if training else {}
         validated = facts.get("validated")  # how many of the validations are behind it
         self.validated = validated if type(validated) is int else math.floor(self.trainer.progress * pace.validations)
@@ -181,6 +186,7 @@ class LanguageRun:
                 due &= progress < 1 or trainer.recipe.judged  # the last is validated as one stream
                 if due:
                     self.validated = math.floor(progress * self.pace.validations)
+                if due and (self._validating <= VALIDATING * (trainer.seconds - began) or not self.hurried):
                     self.validate(bar, step, float(np.mean(losses)), speed)
                     losses, since = [], time.monotonic()
                 if caught:
@@ -191,9 +197,10 @@ class LanguageRun:
         return caught
 
     def validate(self, bar: Bar, step: Step, loss: float, speed: float) -> None:
-        streams = min(self.trainer.recipe.batch, len(self.held_out) - 1)
-        with self.trainer.averaged():
+        streams, began = min(self.trainer.recipe.batch, len(self.held_out) - 1), time.monotonic()
+        with self.trainer.averaged(), self.trainer.paused():
             found = self.model.evaluate(self.held_out, streams=streams, window=self.recipe.window)
+        self._validating += time.monotonic() - began
         self.trainer.validated(found)
         epoch = step.number / self.batches.per_epoch
         seconds = self.trainer.seconds
@@ -260,8 +267,8 @@ class LanguageRun:
             click.echo(f"finished before, at {step}; {more}" if done else f"going on after {step}", err=True)
 
     def conclude(self) -> None:
-        nats = self.model.evaluate(self.held_out)
         step, seconds = self.trainer.number, self.trainer.seconds
+        nats = self.model.evaluate(self.held_out)
         epoch = step / self.batches.per_epoch
         unknown = {} if self.unknown is None else {"unknown": self.unknown}
         how = "sentence by sentence" if self.model.config.sentences else "as one stream"
