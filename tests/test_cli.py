@@ -274,6 +274,34 @@ def test_the_root_command_imports_no_model():
     assert found.stdout.splitlines()[-1] == "False"
 
 
+OWN = """
+import minigrad as mg
+
+def leaky(p, x, h):
+    h = 0.9 * h + 0.1 * mg.tanh(x @ p.W.T + h @ p.U.T + p.b)
+    return h, h
+"""
+
+
+def test_a_cell_in_a_file_of_the_user(folder):
+    Path("cells").mkdir()
+    file = Path("cells/own.py")
+    file.write_text(OWN)
+    train("--cell", "cells/own.py:leaky", "--steps", "4", "--validations", "0", "--layers", "2")
+    train("--cell", "cells/own.py:leaky", "--steps", "6", "--validations", "0", "--resume", "m.safetensors")
+    for command in (["sample", "m.safetensors", "--length", 5], ["gates", "m.safetensors", "cat"]):
+        assert run("lm", *command).stdout
+    file.write_text("raise RuntimeError('this is not to be run')")
+    line = fails("lm", "score", "m.safetensors", "the")
+    assert "m.safetensors" in line and "no 'leaky'" in line
+    file.unlink()
+    line = fails("lm", "score", "m.safetensors", "the")
+    assert "m.safetensors" in line and "'cells/own.py', which is no file here" in line
+    assert "no file here" in fails("lm", "train", "--text", "text.txt", *TINY, "--cell", "cells/own.py:leaky")
+    for cell in ("lstn", "../own.py:leaky", "own.txt:leaky", ":", str(file.resolve()) + ":leaky"):
+        assert "FILE.py:NAME" in fails("lm", "train", "--text", "text.txt", *TINY, "--cell", cell)
+
+
 # ------------------------------------------------------------------------------------------------ presets
 
 
