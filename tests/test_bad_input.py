@@ -66,6 +66,24 @@ def test_nonsense_options(folder, options):
     assert snapshot(folder) == before
 
 
+CONFLICTS = {
+    "--preset zaremba-small --level char": "--level char with --preset zaremba-small",
+    "--preset awd-lstm --softmax adaptive": "--no-tied",
+    "--average nt-asgd --validations 0 --steps 3": "nt-asgd",
+    "--patience 2 --validations 0 --steps 3": "--patience",
+    "--steps 3 --out .": "the name of a file",
+    "--steps 3 --out /": "the name of a file",
+    "--steps 3 --validation=": "No such file",
+}
+
+
+@pytest.mark.parametrize("options", CONFLICTS)
+def test_what_does_not_go_together(folder, options):
+    before = snapshot(folder)
+    assert CONFLICTS[options] in fails("lm", "train", "--text", "text.txt", *TINY, *options.split())
+    assert snapshot(folder) == before
+
+
 def _pickle(path):
     path.write_bytes(pickle.dumps({"state": 1}))
 
@@ -96,8 +114,14 @@ def test_bad_use_of_a_good_model(model):
     assert "'Ω'" in fails("lm", "sample", model, "--prompt", "Ω")
     assert "'Ω'" in fails("lm", "score", model, "the", "Ω")
     assert "'Ω'" in fails("lm", "eval", model, "--text", "foreign.txt")
-    for options in (["--temperature", "nan"], ["--temperature", "-1"], ["--length", "-1"], ["--seed", "-1"]):
-        fails("lm", "sample", model, *options)
+    for options in ("--temperature nan", "--temperature inf", "--temperature -1", "--top-k 0", "--top-p 1.5",
+                    "--top-p 0", "--length -1", "--count 0", "--seed -1"):  # fmt: skip
+        assert options.split()[0][2:5] in fails("lm", "sample", model, *options.split())
+    Path("pairs.txt").write_text("kind\tthe cat\tthe Ω\n")
+    line = fails("lm", "score", model, "--pairs", "pairs.txt")
+    assert "pairs.txt: the Ω" in line and "position 4" in line
+    assert "'lstn'" in fails("lm", "agreement", "--cell", "lstm", "--cell", "lstn")  # before anything is trained
+    assert "gain" in fails("lm", "gradients", model, "--text", "text.txt", "--gain", "nan")
     assert "No such file" in fails("lm", "eval", model, "--text", "nowhere.txt")
     before = Path(model).read_bytes()
     assert "--text" in fails("lm", "train", "--resume", model)

@@ -306,7 +306,7 @@ def test_a_cell_in_a_file_of_the_user(folder):
 
 
 def test_a_preset_sets_what_is_not_given(folder):
-    sizes = ["--hidden", "8", "--embedding", "6", "--batch", "2", "--window", "7", "--steps", "4", "--validations", "0"]
+    sizes = ["--hidden", "8", "--embedding", "6", "--batch", "2", "--window", "7", "--steps", "4", "--validations", "1"]
     for name in PRESETS:
         run("lm", "train", "--text", "text.txt", "--preset", name, *sizes, "--out", f"{name}.safetensors")
         config = LanguageModel.load(f"{name}.safetensors").config
@@ -392,7 +392,7 @@ def test_a_name_is_taken_when_a_run_begins(folder):
 
 
 def test_a_flag_of_a_preset_can_be_taken_back(folder):
-    sizes = ["--hidden", "8", "--embedding", "6", "--batch", "2", "--window", "7", "--steps", "2", "--validations", "0"]
+    sizes = ["--hidden", "8", "--embedding", "6", "--batch", "2", "--window", "7", "--steps", "2", "--validations", "1"]
     options = ["--preset", "awd-lstm", "--softmax", "adaptive", "--no-tied", "--out", "a.safetensors"]
     run("lm", "train", "--text", "text.txt", *sizes, *options)
     assert not LanguageModel.load("a.safetensors").config.tied

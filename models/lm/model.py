@@ -71,7 +71,7 @@ class LanguageConfig(Settings):
             raise UserError(describe("tied", got, "equal sizes", "set --embedding to the size of --hidden"))
         if self.tied and self.softmax == "adaptive":
             got = "an adaptive softmax, whose output is no matrix of (V, D)"
-            raise UserError(describe("tied", got, "another softmax", "leave out --tied or --softmax adaptive"))
+            raise UserError(describe("tied", got, "another softmax", "take --no-tied, or another --softmax"))
         dropouts = (self.dropout, self.input_dropout, self.output_dropout, self.embedding_dropout)
         if self.variational and not any(dropouts):
             do = "set --dropout, --input-dropout or --output-dropout"

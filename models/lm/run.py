@@ -71,6 +71,9 @@ class LanguageRun:
                  spelling: VocabularyConfig, training: Training | None = None):  # fmt: skip
         self.corpus, self.model, self.out, self.pace, self.spelling = corpus, model, out, pace, spelling
         self.recipe = recipe
+        if recipe.judged and not pace.validations:
+            got = "0 with --patience or --average nt-asgd, which go by them"
+            raise UserError(describe("validations", got, "some"))
         self.unit = model.vocabulary.unit
         self.units = "chars" if self.unit == "character" else f"{self.unit}s"
         text, held_out = corpus.parts(self.unit)
