@@ -66,7 +66,8 @@ def seconds_until(path: Path, step: Any) -> float:
 class Metrics:
     """A file with one JSON object a line, each with its ``step``.
 
-    A resumed run keeps the lines up to its own step and goes on; a new one begins anew with its first record.
+    A resumed run keeps the lines up to its own step and goes on; a new one begins anew with its first record. Where
+    ``older`` names a file, what is there is of another run and goes to that.
 
     >>> import tempfile
     >>> metrics = Metrics(Path(tempfile.mkdtemp()) / "metrics.jsonl", step=0)
@@ -75,11 +76,15 @@ class Metrics:
     '{"step": 10, "loss": 2.5}\\n'
     """
 
+    older: Path | None = None
+
     def __init__(self, path: Path, step: int):
         self.path, self._step, self._fresh = path, step, True
 
     def add(self, **record: Any) -> None:
         if self._fresh:
+            if self.older and self.path.exists():
+                os.replace(self.path, self.older)
             known = read_records(self.path) if self.path.exists() else []
             kept = [old for old in known if old["step"] <= self._step and not old.get("final")]
             write_atomically(self.path, "".join(json.dumps(old) + "\n" for old in kept).encode())

@@ -191,6 +191,23 @@ def test_resuming_a_finished_run_changes_nothing_and_a_larger_budget_goes_on(fol
     assert nn.read("longer.safetensors")[1]["training"]["step"] == 15
 
 
+def test_a_new_training_keeps_the_model_that_was_there(folder):
+    first = train("--steps", "4", "--validations", "2")
+    assert "kept" not in first.stderr
+    files = ["m.safetensors", "m.metrics.jsonl"]
+    before = [Path(name).read_bytes() for name in files]
+    second = train("--steps", "6", "--validations", "2", "--save-every", "0", "--cell", "gru")
+    assert "the model that is in m.safetensors will be kept as m.old.safetensors" in second.stderr
+    assert [Path(name.replace("m.", "m.old.", 1)).read_bytes() for name in files] == before
+    assert LanguageModel.load("m.safetensors").config.cell == "gru"
+    more = train("--steps", "8", "--resume", "m.safetensors")  # goes on with what is there
+    assert "kept" not in more.stderr and LanguageModel.load("m.old.safetensors").config.cell == "lstm"
+    other = train("--steps", "9", "--validations", "0", "--resume", "m.old.safetensors")
+    assert "m.old.safetensors" in other.stderr and LanguageModel.load("m.old.safetensors").config.cell == "gru"
+    assert [json.loads(line)["step"] for line in Path("m.metrics.jsonl").read_text().splitlines()] == [9]
+    assert {p.name for p in folder.iterdir()} == {"text.txt", *files, *(f.replace("m.", "m.old.", 1) for f in files)}
+
+
 def test_metrics_of_steps_that_run_again_are_dropped(folder):
     train("--steps", "10", "--validations", "5")
     path = Path("m.metrics.jsonl")

@@ -5,7 +5,10 @@ from __future__ import annotations
 import math
 import os
 import shlex
+import shutil
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from itertools import chain, count, islice
 from pathlib import Path
@@ -91,6 +94,7 @@ class LanguageRun:
             self.trainer.restore(f"checkpoint {out}", *training)
         self.metrics = Metrics(metrics_of(out), self.trainer.number)
         self.saved: int | None = None  # the step that the file holds
+        self.replaces = False  # the model of another training, which is kept beside
         self.hurried = recipe.minutes is not None and not recipe.judged
         self._validating = 0.0  # seconds
         facts = training[1] if training else {}
@@ -137,6 +141,8 @@ class LanguageRun:
             _unchanged(explicit, kept, "validations decide in this run")
         if recipe.minutes is None:  # a file of so many steps does not say how long they took
             training = training[0], {"seconds": seconds_until(metrics_of(path), facts.get("step")), **facts}
+        if out and out.exists() and out.samefile(path):
+            out = None
         run = cls(corpus, model, recipe, out or path, pace, spelling, training)
         if budget:
             run.trainer.new_budget()
@@ -227,8 +233,9 @@ class LanguageRun:
         facts |= {"validation_chars": self.pace.validation_chars}
         if self.recipe.judged:
             facts |= {"pace": self.pace.to_json(), "validated": self.validated}
-        self.model.save(self.out, (arrays, facts))
-        self.saved = self.trainer.number
+        with kept(self.out) if self.replaces else nullcontext():
+            self.model.save(self.out, (arrays, facts))
+        self.saved, self.replaces = self.trainer.number, False
 
     def check_output(self) -> None:
         """Write the model beside its place and remove it: a full or read-only folder shows before the training."""
@@ -238,6 +245,8 @@ class LanguageRun:
             if not os.access(self.out, os.W_OK):
                 where = f"out {self.out}"
                 raise UserError(describe(where, "a read-only file", "one to replace", "choose another --out"))
+            if self.saved is None:
+                self.replaces, self.metrics.older = True, older(self.metrics.path)
         probe = self.out.with_name(f".{self.out.name}.probe")
         arrays, facts = self.trainer.state()
         if self.trainer.number == 0:  # room for what Adam will keep of each parameter
@@ -263,6 +272,8 @@ class LanguageRun:
         if self.unknown is not None:
             n, share = len(self.held_out), self.unknown / len(self.held_out)
             click.echo(f"to validate: {n:,} {self.unit}s, {self.unknown:,} of them unknown ({share:.1%})", err=True)
+        if self.replaces:
+            click.echo(f"the model that is in {self.out} will be kept as {older(self.out)}", err=True)
         if self.trainer.number:
             step = f"step {self.trainer.number:,}"
             more = "a larger --steps, --epochs or --minutes would go on"
@@ -282,6 +293,28 @@ class LanguageRun:
             err=True,
         )
         click.echo(f"saved {self.out}", err=True)
+
+
+def older(path: Path) -> Path:
+    """What a file is called once another has taken its place: ``lm.old.safetensors``, ``lm.old.metrics.jsonl``."""
+    stem, dot, ending = path.name.partition(".")
+    return path.with_name(f"{stem}.old{dot}{ending}")
+
+
+@contextmanager
+def kept(path: Path) -> Iterator[None]:
+    """What is at ``path``, and replaced inside, stays under its older name."""
+    real = Path(os.path.realpath(path))
+    spare = real.with_name(f".{real.name}.{os.getpid()}.old")
+    try:
+        try:
+            os.link(real, spare)
+        except OSError:  # a file system without such links
+            shutil.copy2(real, spare)
+        yield
+        os.replace(spare, older(path))
+    finally:
+        spare.unlink(missing_ok=True)
 
 
 def metrics_of(out: Path) -> Path:

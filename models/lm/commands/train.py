@@ -46,7 +46,10 @@ def _preset(ctx: click.Context, _: click.Parameter, name: str | None) -> str | N
 @Recipe.options
 @Pace.options
 @click.option(
-    "--out", type=click.Path(path_type=Path), metavar="MODEL", help=f"the model's file  [default: {DEFAULT_OUT}]"
+    "--out",
+    type=click.Path(path_type=Path),
+    metavar="MODEL",
+    help=f"the model's file; one that is there is kept beside  [default: {DEFAULT_OUT}]",
 )
 @click.option("--resume", type=click.Path(path_type=Path), metavar="MODEL", help="go on with a stopped training")
 @click.option("--prompt", default="", help="beginning of the sample at the end")
