@@ -18,9 +18,8 @@ from minigrad import nn, ops
 from minigrad.engine import Tensor, no_grad
 from minigrad.engine.tree import leaves, rebuild
 from minigrad.errors import MinigradError, UserError, describe
-from minigrad.models.batches import Sentences, columns
 from minigrad.models.lm.cells import CELLS, EXPECTED, cell_of, is_cell
-from minigrad.models.lm.score import log_probabilities
+from minigrad.models.lm.score import log_probabilities, stream
 from minigrad.models.lm.softmaxes import SOFTMAXES, make_softmax, shapes
 from minigrad.models.settings import Settings, choice, flag, named, real, whole
 from minigrad.models.vocabulary import Vocabulary, vocabulary_from_json
@@ -246,26 +245,14 @@ class LanguageModel(nn.Module):
         """Mean of -log p(ids[t] | ids[0] .. ids[t-1]) over t >= 1, in nats a symbol.
 
         The ids are read as one stream with the state carried from window to window. Several ``streams`` side by side
-        are faster, but each begins without a state. A model of sentences reads each by itself, ids[0] among them.
+        are faster, but each begins without a state. A model of sentences reads each by itself.
         """
-        if self.config.sentences:
-            return self._by_sentences(ids)
-        inputs, targets = columns(ids, streams)  # (L, B)
-        if not inputs.size:
+        if len(ids) <= streams:
             raise UserError(describe("evaluate", f"{len(ids)} symbols", f"{streams + 1} at least"))
-        total, state = 0.0, None
-        for t in range(0, len(inputs), window):
-            part = slice(t, t + window)
-            found, state = self.nll(inputs[part], targets[part], state)
-            total += float(found.sum(dtype=np.float64))
-        return total / inputs.size
-
-    def _by_sentences(self, ids: np.ndarray) -> float:
-        batches, total = Sentences(ids, self.vocabulary.end, batch=64, seed=0), 0.0
-        for step in range(batches.per_epoch):
-            (inputs, targets), _ = batches(step)
-            total += float(self.nll(inputs, targets)[0].sum(dtype=np.float64))
-        return total / len(ids)
+        total, n = 0.0, 0
+        for part in stream(self, ids, window, streams):
+            total, n = total + float(part.sum()), n + len(part)
+        return total / n
 
     def score(self, text: str) -> float:
         """log p(text) in nats: the sum over its symbols, the first of which follows a line end."""
