@@ -56,10 +56,18 @@ def read_records(path: Path) -> list[dict[str, Any]]:
     return found
 
 
+def seconds_until(path: Path, step: Any) -> float:
+    """The time that a training took up to a step, as far as the records of such a file say."""
+    records = read_records(path) if path.is_file() and type(step) is int else []
+    times = [record.get("seconds") for record in records if record["step"] <= step]
+    return max((float(s) for s in times if type(s) in (int, float) and 0 <= s < 1e12), default=0.0)
+
+
 class Metrics:
     """A file with one JSON object a line, each with its ``step``.
 
-    A resumed run keeps the lines up to its own step and goes on; a new one begins anew with its first record.
+    A resumed run keeps the lines up to its own step and goes on; a new one begins anew with its first record. Where
+    ``older`` names a file, what is there is of another run and goes to that.
 
     >>> import tempfile
     >>> metrics = Metrics(Path(tempfile.mkdtemp()) / "metrics.jsonl", step=0)
@@ -68,11 +76,15 @@ class Metrics:
     '{"step": 10, "loss": 2.5}\\n'
     """
 
+    older: Path | None = None
+
     def __init__(self, path: Path, step: int):
         self.path, self._step, self._fresh = path, step, True
 
     def add(self, **record: Any) -> None:
         if self._fresh:
+            if self.older and self.path.exists():
+                os.replace(self.path, self.older)
             known = read_records(self.path) if self.path.exists() else []
             kept = [old for old in known if old["step"] <= self._step and not old.get("final")]
             write_atomically(self.path, "".join(json.dumps(old) + "\n" for old in kept).encode())

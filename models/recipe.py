@@ -48,7 +48,7 @@ class Recipe(Settings):
     stall: int = whole(5, 1, 10**9, "validations without a better one after which nt-asgd averages")
     patience: int = whole(0, 0, 10**9, "validations without a better one after which training ends; 0: never")
     seed: int = whole(1, 0, 2**63 - 1, "one seed repeats one run")
-    minutes: float | None = real(None, 0, math.inf, "budget: time")
+    minutes: float | None = real(None, 0, math.inf, "budget: time of training; validations add about a fifth")
     epochs: int | None = whole(None, 1, 10**9, "budget: passes over the text")
     steps: int | None = whole(None, 1, 10**12, "budget: updates")
 

@@ -44,6 +44,11 @@ def choice(default: str, options: tuple[str, ...], help: str) -> Any:
     return _field(default, click.Choice(options), f"one of {', '.join(options)}", lambda v: v in options, help)
 
 
+def named(default: str, ok: Callable[[Any], bool], expected: str, help: str) -> Any:
+    """A text that ``ok`` takes."""
+    return _field(default, str, expected, ok, help)
+
+
 def flag(help: str) -> Any:
     """False unless asked for."""
     return _field(False, bool, "true or false", lambda v: type(v) is bool, help)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -71,8 +71,17 @@ class Trainer:
 
     @property
     def seconds(self) -> float:
-        """Time since training began, without that between a checkpoint and its resumption."""
+        """Time since training began, without pauses and that between a checkpoint and its resumption."""
         return self._before + (0.0 if math.isnan(self._began) else time.monotonic() - self._began)
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """What is done inside, between two steps, is not counted as time."""
+        began = time.monotonic()
+        try:
+            yield
+        finally:
+            self._before -= time.monotonic() - began
 
     @property
     def progress(self) -> float:
@@ -82,7 +91,7 @@ class Trainer:
         return min(1.0, self.number / self.total if self.total else self.seconds / (60 * (self.recipe.minutes or 0)))
 
     def __iter__(self) -> Iterator[Step]:
-        """Step by step; what the caller does in between counts as time."""
+        """Step by step; what the caller does in between counts as time, but for ``paused``."""
         self._began = time.monotonic()
         while (progress := self.progress) < 1:
             yield self.step(progress)

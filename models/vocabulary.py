@@ -145,7 +145,8 @@ class CharVocabulary:
         elif missing.any():
             at = int(missing.argmax())
             got = f"the character {text[at]!r} (U+{ord(text[at]):04X}) at position {before + at}"
-            raise UserError(describe(where, got, f"one of the {len(self)} characters that the model was trained on"))
+            expected = f"one of the {len(self)} characters that the model was trained on"
+            raise UserError(describe(where, got, expected, "training with --min-count 2 reads all others as <UNK>"))
         return ids
 
     def decode(self, ids: Iterable[int]) -> str:

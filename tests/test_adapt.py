@@ -140,3 +140,9 @@ def test_nonsense_is_refused():
             cached(model, ids, **options)
     with pytest.raises(UserError, match="smaller rate"):
         joined(dynamic(model, model.vocabulary.encode(TEXT), 1e38, window=1))
+
+
+def test_gradients_show_how_far_they_are():
+    model, seen = make(), []
+    gradient_rms(model, ids_of(model, 41), window=5, show=lambda progress, text: seen.append(progress))
+    assert len(seen) == 8 and seen == sorted(seen) and 0.9 < seen[-1] <= 1

@@ -34,6 +34,18 @@ def test_bad_text(folder, name):
     assert snapshot(folder) == before
 
 
+def test_a_character_to_validate_that_training_never_saw(folder):
+    Path("other.txt").write_text("the cat saw Ω.\n")
+    arguments = ["lm", "train", "--text", "text.txt", "--validation", "other.txt", *TINY, "--steps", 1]
+    before = snapshot(folder)
+    line = fails(*arguments)
+    assert "other.txt" in line and "'Ω'" in line and "at position 12" in line and "--min-count 2" in line
+    assert snapshot(folder) == before
+    found = run(*arguments, "--min-count", 2, "--out", "new.safetensors")
+    assert "15 characters, 1 of them unknown" in found.stderr
+    assert "Ω" not in LanguageModel.load("new.safetensors").vocabulary.symbols
+
+
 def test_a_folder_or_a_device_is_no_text(folder):
     assert "a folder" in fails("lm", "train", "--text", ".", *TINY)
     assert "a device" in fails("lm", "train", "--text", os.devnull, *TINY)
@@ -51,6 +63,24 @@ OPTIONS = """
 def test_nonsense_options(folder, options):
     before = snapshot(folder)
     fails("lm", "train", "--text", "text.txt", *TINY, "--out", "new.safetensors", *options.split())
+    assert snapshot(folder) == before
+
+
+CONFLICTS = {
+    "--preset zaremba-small --level char": "--level char with --preset zaremba-small",
+    "--preset awd-lstm --softmax adaptive": "--no-tied",
+    "--average nt-asgd --validations 0 --steps 3": "nt-asgd",
+    "--patience 2 --validations 0 --steps 3": "--patience",
+    "--steps 3 --out .": "the name of a file",
+    "--steps 3 --out /": "the name of a file",
+    "--steps 3 --validation=": "No such file",
+}
+
+
+@pytest.mark.parametrize("options", CONFLICTS)
+def test_what_does_not_go_together(folder, options):
+    before = snapshot(folder)
+    assert CONFLICTS[options] in fails("lm", "train", "--text", "text.txt", *TINY, *options.split())
     assert snapshot(folder) == before
 
 
@@ -84,8 +114,14 @@ def test_bad_use_of_a_good_model(model):
     assert "'Ω'" in fails("lm", "sample", model, "--prompt", "Ω")
     assert "'Ω'" in fails("lm", "score", model, "the", "Ω")
     assert "'Ω'" in fails("lm", "eval", model, "--text", "foreign.txt")
-    for options in (["--temperature", "nan"], ["--temperature", "-1"], ["--length", "-1"], ["--seed", "-1"]):
-        fails("lm", "sample", model, *options)
+    for options in ("--temperature nan", "--temperature inf", "--temperature -1", "--top-k 0", "--top-p 1.5",
+                    "--top-p 0", "--length -1", "--count 0", "--seed -1"):  # fmt: skip
+        assert options.split()[0][2:5] in fails("lm", "sample", model, *options.split())
+    Path("pairs.txt").write_text("kind\tthe cat\tthe Ω\n")
+    line = fails("lm", "score", model, "--pairs", "pairs.txt")
+    assert "pairs.txt: the Ω" in line and "position 4" in line
+    assert "'lstn'" in fails("lm", "agreement", "--cell", "lstm", "--cell", "lstn")  # before anything is trained
+    assert "gain" in fails("lm", "gradients", model, "--text", "text.txt", "--gain", "nan")
     assert "No such file" in fails("lm", "eval", model, "--text", "nowhere.txt")
     before = Path(model).read_bytes()
     assert "--text" in fails("lm", "train", "--resume", model)

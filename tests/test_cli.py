@@ -12,9 +12,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from cli_cases import TEXT, TINY, fails, folder_fixture, model_fixture, run, train  # noqa: F401
+from cli_cases import TEXT, TINY, fails, folder_fixture, model_fixture, run, snapshot, train  # noqa: F401
 
-from minigrad import nn
+from minigrad import cli, nn
 from minigrad.models import LanguageModel
 from minigrad.models.lm import commands
 from minigrad.models.lm.commands import lm
@@ -145,6 +145,41 @@ def test_interrupt_saves_and_says_how_to_go_on(folder):
     assert nn.read("m.safetensors")[1]["training"]["step"] == step + 3
 
 
+PROGRAM = Path(cli.__file__).parent / "program" / "__init__.py"
+CTRL_C_AT_AN_IMPORT = """
+import os, runpy, signal, sys
+class Finder:
+    def find_spec(name, path=None, target=None):
+        if name == module:
+            os.kill(os.getpid(), signal.SIGINT)
+_, module, program, *arguments = sys.argv
+sys.argv = ["minigrad", *arguments]
+sys.meta_path.insert(0, Finder)
+runpy.run_path(program, run_name="__main__")
+"""
+
+
+@pytest.mark.parametrize("module", ["numba", "minigrad.cli.group", "minigrad.models.lm.presets"])
+def test_an_interrupt_while_it_imports_is_one_line(folder, module):
+    before = snapshot(folder)
+    command = [sys.executable, "-c", CTRL_C_AT_AN_IMPORT, module, PROGRAM, "lm", "train", "--text", "text.txt"]
+    found = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert (found.returncode, found.stdout, found.stderr) == (130, "", "\nerror: interrupted\n")
+    assert snapshot(folder) == before
+
+
+def test_an_interrupt_while_it_compiles_ends_at_once_and_writes_nothing(folder, monkeypatch):
+    before, step = snapshot(folder), Trainer.step
+
+    def interrupted(self, progress):
+        os.kill(os.getpid(), signal.SIGINT)
+        return step(self, progress)
+
+    monkeypatch.setattr(Trainer, "step", interrupted)
+    assert "interrupted" in fails("lm", "train", "--text", "text.txt", *TINY, "--steps", 9, code=130)
+    assert snapshot(folder) == before
+
+
 def test_resuming_a_finished_run_changes_nothing_and_a_larger_budget_goes_on(folder):
     train("--steps", "10")
     before = Path("m.safetensors").read_bytes()
@@ -156,6 +191,23 @@ def test_resuming_a_finished_run_changes_nothing_and_a_larger_budget_goes_on(fol
     assert nn.read("longer.safetensors")[1]["training"]["step"] == 15
 
 
+def test_a_new_training_keeps_the_model_that_was_there(folder):
+    first = train("--steps", "4", "--validations", "2")
+    assert "kept" not in first.stderr
+    files = ["m.safetensors", "m.metrics.jsonl"]
+    before = [Path(name).read_bytes() for name in files]
+    second = train("--steps", "6", "--validations", "2", "--save-every", "0", "--cell", "gru")
+    assert "the model that is in m.safetensors will be kept as m.old.safetensors" in second.stderr
+    assert [Path(name.replace("m.", "m.old.", 1)).read_bytes() for name in files] == before
+    assert LanguageModel.load("m.safetensors").config.cell == "gru"
+    more = train("--steps", "8", "--resume", "m.safetensors")  # goes on with what is there
+    assert "kept" not in more.stderr and LanguageModel.load("m.old.safetensors").config.cell == "lstm"
+    other = train("--steps", "9", "--validations", "0", "--resume", "m.old.safetensors")
+    assert "m.old.safetensors" in other.stderr and LanguageModel.load("m.old.safetensors").config.cell == "gru"
+    assert [json.loads(line)["step"] for line in Path("m.metrics.jsonl").read_text().splitlines()] == [9]
+    assert {p.name for p in folder.iterdir()} == {"text.txt", *files, *(f.replace("m.", "m.old.", 1) for f in files)}
+
+
 def test_metrics_of_steps_that_run_again_are_dropped(folder):
     train("--steps", "10", "--validations", "5")
     path = Path("m.metrics.jsonl")
@@ -163,6 +215,36 @@ def test_metrics_of_steps_that_run_again_are_dropped(folder):
     train("--steps", "20", "--validations", "2", "--resume", "m.safetensors")
     records = [json.loads(line) for line in path.read_text().splitlines()]
     assert [r["step"] for r in records] == [2, 4, 6, 8, 20]
+
+
+def test_validations_do_not_eat_a_budget_of_minutes(folder, monkeypatch):
+    took, evaluate = [], LanguageModel.evaluate
+
+    def slow(*arguments, **options):
+        began = time.monotonic()
+        time.sleep(0.3)
+        found = evaluate(*arguments, **options)
+        took.append(time.monotonic() - began)
+        return found
+
+    train("--steps", "2", "--validations", "0")  # compiles
+    monkeypatch.setattr(LanguageModel, "evaluate", slow)
+    began = time.monotonic()
+    train("--minutes", "0.02", "--validations", "10")  # 1.2 seconds
+    assert time.monotonic() - began - sum(took) > 1.2 and len(took) == 2  # on the way, and at the end
+    records = [json.loads(line) for line in Path("m.metrics.jsonl").read_text().splitlines()]
+    assert records[0]["seconds"] < 0.5 and 1.2 <= records[-1]["seconds"] < 1.4
+
+
+@pytest.mark.parametrize("out", ["m.safetensors", "other.safetensors"])
+def test_time_goes_on_where_a_training_goes_on(folder, out):
+    train("--steps", "10", "--validations", "5")
+    path = Path("m.metrics.jsonl")
+    records = [{**json.loads(line), "seconds": 1000.0 + k} for k, line in enumerate(path.read_text().splitlines())]
+    path.write_text("".join(json.dumps(record) + "\n" for record in records))
+    train("--steps", "20", "--validations", "2", "--resume", "m.safetensors", out=out)
+    last = json.loads(Path(out).with_suffix(".metrics.jsonl").read_text().splitlines()[-1])
+    assert last["final"] and 1004 < last["seconds"] < 1104
 
 
 # ------------------------------------------------------------------------------------------------ sample, eval, score
@@ -209,11 +291,39 @@ def test_the_root_command_imports_no_model():
     assert found.stdout.splitlines()[-1] == "False"
 
 
+OWN = """
+import minigrad as mg
+
+def leaky(p, x, h):
+    h = 0.9 * h + 0.1 * mg.tanh(x @ p.W.T + h @ p.U.T + p.b)
+    return h, h
+"""
+
+
+def test_a_cell_in_a_file_of_the_user(folder):
+    Path("cells").mkdir()
+    file = Path("cells/own.py")
+    file.write_text(OWN)
+    train("--cell", "cells/own.py:leaky", "--steps", "4", "--validations", "0", "--layers", "2")
+    train("--cell", "cells/own.py:leaky", "--steps", "6", "--validations", "0", "--resume", "m.safetensors")
+    for command in (["sample", "m.safetensors", "--length", 5], ["gates", "m.safetensors", "cat"]):
+        assert run("lm", *command).stdout
+    file.write_text("raise RuntimeError('this is not to be run')")
+    line = fails("lm", "score", "m.safetensors", "the")
+    assert "m.safetensors" in line and "no 'leaky'" in line
+    file.unlink()
+    line = fails("lm", "score", "m.safetensors", "the")
+    assert "m.safetensors" in line and "'cells/own.py', which is no file here" in line
+    assert "no file here" in fails("lm", "train", "--text", "text.txt", *TINY, "--cell", "cells/own.py:leaky")
+    for cell in ("lstn", "../own.py:leaky", "own.txt:leaky", ":", str(file.resolve()) + ":leaky"):
+        assert "FILE.py:NAME" in fails("lm", "train", "--text", "text.txt", *TINY, "--cell", cell)
+
+
 # ------------------------------------------------------------------------------------------------ presets
 
 
 def test_a_preset_sets_what_is_not_given(folder):
-    sizes = ["--hidden", "8", "--embedding", "6", "--batch", "2", "--window", "7", "--steps", "4", "--validations", "0"]
+    sizes = ["--hidden", "8", "--embedding", "6", "--batch", "2", "--window", "7", "--steps", "4", "--validations", "1"]
     for name in PRESETS:
         run("lm", "train", "--text", "text.txt", "--preset", name, *sizes, "--out", f"{name}.safetensors")
         config = LanguageModel.load(f"{name}.safetensors").config
@@ -299,7 +409,7 @@ def test_a_name_is_taken_when_a_run_begins(folder):
 
 
 def test_a_flag_of_a_preset_can_be_taken_back(folder):
-    sizes = ["--hidden", "8", "--embedding", "6", "--batch", "2", "--window", "7", "--steps", "2", "--validations", "0"]
+    sizes = ["--hidden", "8", "--embedding", "6", "--batch", "2", "--window", "7", "--steps", "2", "--validations", "1"]
     options = ["--preset", "awd-lstm", "--softmax", "adaptive", "--no-tied", "--out", "a.safetensors"]
     run("lm", "train", "--text", "text.txt", *sizes, *options)
     assert not LanguageModel.load("a.safetensors").config.tied

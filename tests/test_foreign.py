@@ -173,3 +173,9 @@ def test_functions_of_other_frameworks(name):
     check_vjp(*pair, X, Y)
     with pytest.raises(GradientError):
         check_vjp(pair[0], lambda g, a, b: pair[1](1.0005 * g, a, b), X, Y)
+
+
+@pytest.mark.parametrize("check", [check_vjp, check_jvp])
+def test_a_ragged_list_is_refused_by_the_one_that_was_asked(check):
+    with pytest.raises(DtypeError, match=rf"\[{check.__name__}\] got a ragged list"):
+        check(np.sin, lambda *arrays: arrays[0], [[0.3, 1.0], [2.0]])

@@ -14,8 +14,8 @@ from minigrad import nn
 from minigrad.engine.tree import leaves, tree_map
 from minigrad.errors import UserError
 from minigrad.kernels.sparse import Rows
-from minigrad.models import CharVocabulary, LanguageConfig, LanguageModel
-from minigrad.models.lm.model import CELLS
+from minigrad.models import CharVocabulary, LanguageConfig, LanguageModel, register_cell
+from minigrad.models.lm.cells import CELLS
 from minigrad.models.lm.softmaxes import SOFTMAXES
 
 AWD = LanguageConfig(layers=3, hidden=12, embedding=7, tied=True)
@@ -352,3 +352,62 @@ def test_padding_changes_nothing():
     for other in found[1:]:
         for a, b in zip(found[0], other, strict=True):
             np.testing.assert_allclose(b, a, rtol=2e-5, atol=1e-7)
+
+
+# ------------------------------------------------------------------------------------------------ a cell of the user
+
+
+def own_gru(p, x, h):
+    """``cells.gru_simple``, as a user writes it."""
+    u, n = mg.split(x @ p.W.T + h @ p.U.T + p.b, 2, axis=-1)
+    u = mg.sigmoid(u)
+    h = u * mg.tanh(n) + (1.0 - u) * h
+    return h, h
+
+
+def own_lstm(p, x, state):
+    """``cells.lstm``."""
+    h, c = state
+    i, f, g, o = mg.split(x @ p.W.T + h @ p.U.T + p.b, 4, axis=-1)
+    c = mg.sigmoid(f) * c + mg.sigmoid(i) * mg.tanh(g)
+    h = mg.sigmoid(o) * mg.tanh(c)
+    return (h, c), h
+
+
+class OwnLayer(nn.RNN):
+    """A class does as well as a function."""
+
+
+@pytest.mark.parametrize("own, name", [(own_gru, "gru-simple"), (own_lstm, "lstm"), (OwnLayer, "rnn")])
+@pytest.mark.parametrize("options", [{}, {"layers": 3, "tied": True, "learn_state": True, "weight_dropout": 0.2}])
+def test_a_cell_of_the_user_is_one_of_ours(monkeypatch, tmp_path, own, name, options):
+    monkeypatch.setitem(CELLS, "own", None)  # taken away again behind the test
+    register_cell("own", own)
+    config = replace(SMALL, cell="own", forget_bias=1e-30, **options)
+    model, known = make(config), make(replace(config, cell=name))
+    known.load_state_dict(model.state_dict())
+    inputs, targets = batch(model)
+    for one, other in zip(again(model).loss(inputs, targets), again(known).loss(inputs, targets)):
+        for a, b in zip(leaves(one), leaves(other)):
+            np.testing.assert_allclose(a.numpy(), b.numpy(), rtol=1e-5, atol=1e-6)
+    model.save(tmp_path / "m.safetensors")
+    assert LanguageModel.load(tmp_path / "m.safetensors").score("the cat") == model.score("the cat")
+    monkeypatch.delitem(CELLS, "own")
+    with pytest.raises(UserError, match=r"m\.safetensors.*'own'.*register_cell"):
+        LanguageModel.load(tmp_path / "m.safetensors")
+
+
+@pytest.mark.parametrize("own, said", [
+    (lambda p, x, h: (h, mg.flip(h, -1)), "not the first state"),
+    (lambda p, x, h: (mg.tahn(h), h), "tahn"),
+    (lambda p, x, h: h, "ValueError"),
+    (lambda p, x: (x, x), "takes 2 positional"),
+    (lambda p, x, h: (p.decay * h, h), "decay"),
+    (lambda p, x, h: ((h, h, h), h), r"3 state\(s\)"),
+    (lambda p, x, h: (1.0, 2.0), "None"),
+])  # fmt: skip
+def test_what_is_no_cell_is_refused_with_the_reason(own, said):
+    with pytest.raises(UserError, match=said):
+        nn.layer_of(own)
+    with pytest.raises(UserError, match="'lstm'"):
+        register_cell("lstm", own_gru)

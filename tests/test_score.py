@@ -85,6 +85,9 @@ def test_one_stream_in_windows():
     for window in (1, 7, 99, 500):
         found = np.concatenate(list(stream(model, ids, window)))
         assert found.mean() == pytest.approx(model.evaluate(ids), rel=1e-5) and found.shape == whole.shape
+    side_by_side = np.concatenate(list(stream(model, ids, 7, streams=3)))
+    apart = [np.concatenate(list(stream(model, ids[k : k + 34]))) for k in (0, 33, 66)]
+    np.testing.assert_allclose(np.sort(side_by_side), np.sort(np.concatenate(apart)), rtol=1e-5)
 
 
 # ------------------------------------------------------------------------------------------------ pairs

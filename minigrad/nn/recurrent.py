@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
@@ -9,9 +10,9 @@ import numpy as np
 
 from minigrad import ops
 from minigrad.compiler import Call, check_lengths, scan_together
-from minigrad.engine import Tensor
+from minigrad.engine import Tensor, no_grad
 from minigrad.engine.tree import leaves, rebuild, tree_map
-from minigrad.errors import DtypeError, ShapeError, describe
+from minigrad.errors import DtypeError, ShapeError, UserError, describe
 from minigrad.nn import cells
 from minigrad.nn.layers import Dropout, uniform
 from minigrad.nn.module import Module, Seed, as_generator
@@ -154,6 +155,56 @@ def _stacked(*states: Tensor) -> Tensor:
 
 def _joined(outputs: list[Tensor]) -> Tensor:
     return outputs[0] if len(outputs) == 1 else ops.concat(outputs, -1)
+
+
+def layer_of(cell: Callable) -> type[Recurrent]:
+    """A layer like RNN, GRU and LSTM of an own cell (p, x_t, state) -> (state, y_t).
+
+    p.W (kH, I), p.U (kH, H), p.b (kH,), x_t (B, I); the state is h or (h, c), each (B, H), and y_t is h. The number of
+    gates k, 8 at most, and that of the states are found by trying.
+
+    >>> import minigrad as mg
+    >>> def coupled(p, x, s):
+    ...     h, c = s
+    ...     i, f, o = (mg.sigmoid(a) for a in mg.split(x @ p.W.T + h @ p.U.T + p.b, 3, axis=-1))
+    ...     c = f * c + (1.0 - f) * i
+    ...     h = o * mg.tanh(c)
+    ...     return (h, c), h
+    >>> layer = layer_of(coupled)(2, 5, num_layers=2, generator=0)
+    >>> output, (h, c) = layer(mg.tensor([[[1.0, 2.0]]]))
+    >>> output.shape, c.shape, layer.gates
+    ((1, 1, 5), (2, 1, 5), 3)
+    """
+    name, failed = getattr(cell, "__name__", "cell"), []
+    for states in (1, 2):
+        for gates in range(1, 9):
+            try:
+                _try(cell, gates, states)
+            except Exception as error:
+                failed.append(error)
+                continue
+            return type(name, (Recurrent,), {"gates": gates, "states": states, "cell": lambda self: cell})
+    own = [e for e in failed if not isinstance(e, (ValueError, TypeError))]  # nothing that comes of a wrong size
+    why = (own or failed)[0]
+    expected = "(p, x_t, state) -> (state, y_t) with p.W, p.U and p.b, a state h or (h, c), and y_t = h, all (B, H)"
+    raise UserError(describe(name, f"{type(why).__name__}: {why}", expected))
+
+
+def _try(cell: Callable, gates: int, states: int) -> None:
+    """A step with so many gates and states; ValueError if what comes out is not (B, H)."""
+    B, I, H = 3, 2, 11  # H is prime, so that no other k fits
+    rng = np.random.default_rng(0)
+    draw = lambda *shape: Tensor(rng.uniform(0.1, 0.9, shape).astype(np.float32))
+    p = SimpleNamespace(W=draw(gates * H, I), U=draw(gates * H, H), b=draw(gates * H))
+    state = tuple(draw(B, H) for _ in range(states))
+    with no_grad(), np.errstate(all="ignore"):
+        new, y = cell(p, draw(B, I), state if states == 2 else state[0])
+    parts = leaves(new)
+    shapes = [getattr(s, "shape", None) for s in (*parts, y)]
+    if shapes != [(B, H)] * (states + 1):
+        raise ValueError(f"{len(parts)} state(s) and y_t of shapes {shapes} for B = {B}, H = {H}")
+    if not np.array_equal(parts[0].numpy(), y.numpy(), equal_nan=True):
+        raise ValueError("an output that is not the first state")
 
 
 class RNN(Recurrent):

@@ -46,17 +46,22 @@ def positive(where: str, name: str, value: Any, kind: type) -> None:
         raise UserError(describe(where, f"{name}={value!r}", expected))
 
 
+def as_array(where: str, x: Any, dtype: Any = None) -> np.ndarray:
+    """An array of any; nested lists of several lengths are refused."""
+    try:
+        return np.asarray(x, dtype)
+    except ValueError as error:
+        do = "pass arrays; those of several lengths in a tuple"
+        raise DtypeError(describe(where, f"a ragged list {x!r:.60}", "rows of one length", do)) from error
+
+
 def inputs_of(where: str, given: Sequence[Any]) -> Arrays:
     """The inputs as float64; integers and other things without a derivative are refused."""
     found = []
     if not given:
         raise UserError(describe(where, "no inputs", "at least one array to differentiate by"))
     for i, x in enumerate(given):
-        try:
-            array = np.asarray(x)
-        except ValueError as error:
-            do = "pass arrays; those of several lengths in a tuple"
-            raise DtypeError(describe(where, f"a ragged list as input {i}", "rows of one length", do)) from error
+        array = as_array(where, x)
         if array.dtype.kind in "iub" and hasattr(x, "dtype"):
             do = f"keep it out of the inputs, lambda *xs: f(*xs, indices), or pass x.astype('float64') as input {i}"
             raise DtypeError(describe(where, f"input {i} of dtype {array.dtype}", "floats", do))

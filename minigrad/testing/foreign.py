@@ -13,9 +13,20 @@ from typing import Any
 import numpy as np
 
 from minigrad.engine.tree import leaves, rebuild
-from minigrad.errors import DtypeError, GraphError, describe
+from minigrad.errors import GraphError, describe
 from minigrad.testing.alone import closer, nonlinear, numbered, wrong_alone
-from minigrad.testing.compare import Arrays, Case, Outcome, draw, elsewhere, examine, inputs_of, positive, weights
+from minigrad.testing.compare import (
+    Arrays,
+    Case,
+    Outcome,
+    as_array,
+    draw,
+    elsewhere,
+    examine,
+    inputs_of,
+    positive,
+    weights,
+)
 from minigrad.testing.layout import lay_out, shared
 from minigrad.testing.numeric import EXACT, complex_step, flat
 from minigrad.testing.refuse import TINY, blurred, clearest, explained, repeated, stands_still, unsettled
@@ -80,18 +91,14 @@ def check_jvp(forward: Callable, tangent: Callable, *inputs: Any, seed: int = 0,
 def _given(where: str, inputs: Sequence[Any], scale: float) -> tuple[tuple, Arrays]:
     """The inputs in their containers, and one after the other as float64."""
     positive(where, "scale", scale, float)
-    inputs = tuple(map(numbers, inputs))
+    inputs = tuple(numbers(where, x) for x in inputs)
     return inputs, inputs_of(where, leaves(inputs))
 
 
-def numbers(x: Any) -> Any:
+def numbers(where: str, x: Any) -> Any:
     """Nested lists of numbers as an array; containers of arrays as they are."""
     plain = isinstance(x, (list, tuple)) and all(isinstance(n, (int, float)) for n in leaves(x))
-    try:
-        return np.asarray(x, np.float64) if plain else x
-    except ValueError as error:
-        do = "pass arrays; those of several lengths in a tuple"
-        raise DtypeError(describe("check_vjp", f"a ragged list {x!r:.60}", "rows of one length", do)) from error
+    return as_array(where, x, np.float64) if plain else x
 
 
 class _Foreign:

@@ -6,12 +6,14 @@ Both yield -log p (n,) in nats, window by window, as ``score.stream`` does; the 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import islice
 from typing import Any
 
 import numpy as np
 
+from minigrad import ops
+from minigrad.engine.tree import tree_map
 from minigrad.errors import UserError, describe
 from minigrad.models.lm.ngram import mixed
 from minigrad.models.lm.score import windows
@@ -49,30 +51,38 @@ def _dynamic(model: Any, parts: Iterator[tuple[np.ndarray, np.ndarray]], rate: f
     mean = _mean(rms) if rms else 1.0
     scale = {name: rate / (rms[name] + mean) if rms else rate for name in trained}
     back = {name: np.minimum(decay * rms[name] / mean, 1) if rms else decay for name in trained}
-    state = model.initial_state(1)
+    state, parameters = model.initial_state(1), list(model.named_parameters())
     for inputs, targets in parts:
-        nll, after = model.nll(inputs, targets, state)
+        h, after = model.hidden(inputs, state)
+        losses = model.output.nll(h, targets)  # (T, 1): predicted and learned from in one pass
+        nll = losses.numpy()
         if not nll.max() < LOST:
             got = f"a symbol predicted with {nll.max():.3g} nats"
             raise UserError(describe("dynamic", got, "a model that learns", "use a smaller rate"))
         yield nll[:, 0].astype(np.float64)
         if rate:
-            for name, p in differentiated(model, inputs, targets, state):
+            for _, p in parameters:
+                p.grad = None
+            ops.mean(losses).backward()
+            for name, p in ((name, p) for name, p in parameters if p.grad is not None):
                 with np.errstate(over="ignore", invalid="ignore"):  # the next prediction shows it
                     new = p.data - scale[name] * p.grad.numpy()
                     new = new + back[name] * (trained[name] - p.data) if decay else new
                 p.data = new.astype(p.data.dtype, copy=False)
-        state = after
+        state = tree_map(lambda s: s.detach(), after)
 
 
-def gradient_rms(model: Any, ids: np.ndarray, *, window: int = 20, most: int = 500) -> dict[str, np.ndarray]:
-    """Root of the mean square of each parameter's gradient over the first windows of a text (``most`` of them)."""
+def gradient_rms(model: Any, ids: np.ndarray, *, window: int = 20, most: int = 500,
+                 show: Callable[[float, str], Any] = lambda progress, text: None) -> dict[str, np.ndarray]:  # fmt: skip
+    """Root of the mean square of each parameter's gradient over the first windows of a text (``most`` of them);
+    ``show(progress, text)`` is called for each."""
     model = twin(model)
     squares, n, state = {name: np.zeros_like(p) for name, p in model.state_dict().items()}, 0, model.initial_state(1)
     for inputs, targets in islice(windows(ids, window), most):
         for name, p in differentiated(model, inputs, targets, state):
             squares[name] = squares[name] + np.square(p.grad.numpy())
         state, n = model.nll(inputs, targets, state)[1], n + 1
+        show(min(1.0, max(n / most, n * window / len(ids))), f"gradients of {n:,} windows")
     if not n:
         raise UserError(describe("gradients", f"a text of {len(ids)} symbols", "2 at least"))
     return {name: np.sqrt(s / n) for name, s in squares.items()}

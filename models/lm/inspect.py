@@ -241,9 +241,9 @@ def gru_simple_gates(p: Any, x: Any, h: Any) -> Any:
 
 @cache
 def _without_gates(cell: Callable) -> Callable:
-    def named(p: Any, x: Any, h: Any) -> Any:
-        h, _ = cell(p, x, h)
-        return h, {"h": h}
+    def named(p: Any, x: Any, state: Any) -> Any:
+        state, _ = cell(p, x, state)
+        return state, dict(zip(STATES, leaves(state)))
 
     return named
 
@@ -254,8 +254,6 @@ OPENED = {
     cells.gru_before: gru_before_gates,
     cells.gru_after: gru_after_gates,
     cells.gru_simple: gru_simple_gates,
-    cells.rnn_tanh: _without_gates(cells.rnn_tanh),
-    cells.rnn_relu: _without_gates(cells.rnn_relu),
 }
 GATES = ("i", "f", "o", "r", "u")  # between 0 and 1; the others have a sign
 ORDER = ("i", "f", "g", "o", "r", "u", "n", "c", "h")
@@ -264,7 +262,7 @@ ORDER = ("i", "f", "g", "o", "r", "u", "n", "c", "h")
 def gates(model: LanguageModel, ids: np.ndarray, layer: int = 0) -> dict[str, np.ndarray]:
     """Every gate and state (T, H) of a layer while the model reads ``ids`` (T,) from its first state.
 
-    LSTM: i, f, g, o, c, h; GRU: r, u, n, h; RNN: h (the names of ``nn.cells``).
+    LSTM: i, f, g, o, c, h; GRU: r, u, n, h; RNN: h (the names of ``nn.cells``). Of an own cell: h, c.
 
     >>> from minigrad.models import CharVocabulary, LanguageConfig
     >>> model = LanguageModel(LanguageConfig(cell="gru", hidden=5), CharVocabulary.of("abc"), generator=0)
@@ -277,7 +275,8 @@ def gates(model: LanguageModel, ids: np.ndarray, layer: int = 0) -> dict[str, np
         if not 0 <= layer < len(scans):
             raise UserError(describe("layer", str(layer), f"0 to {len(scans) - 1}"))
         for module, suffix, start in scans[: layer + 1]:
-            found, _ = scan(OPENED[module.cell()], module.cell_parameters(suffix), ys, start)
+            opened = OPENED.get(module.cell()) or _without_gates(module.cell())
+            found, _ = scan(opened, module.cell_parameters(suffix), ys, start)
             ys = found["h"]
     return {name: found[name].numpy()[:, 0] for name in ORDER if name in found}
 

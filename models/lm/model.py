@@ -18,24 +18,13 @@ from minigrad import nn, ops
 from minigrad.engine import Tensor, no_grad
 from minigrad.engine.tree import leaves, rebuild
 from minigrad.errors import MinigradError, UserError, describe
-from minigrad.models.batches import Sentences, columns
-from minigrad.models.lm.score import log_probabilities
+from minigrad.models.lm.cells import CELLS, EXPECTED, cell_of, is_cell
+from minigrad.models.lm.score import log_probabilities, stream
 from minigrad.models.lm.softmaxes import SOFTMAXES, make_softmax, shapes
-from minigrad.models.settings import Settings, choice, flag, real, whole
+from minigrad.models.settings import Settings, choice, flag, named, real, whole
 from minigrad.models.vocabulary import Vocabulary, vocabulary_from_json
 from minigrad.nn.module import Parameter, Seed, as_generator
 
-CELLS: dict[str, tuple[Any, dict[str, Any], int]] = {  # layer, its options, how many times H rows its U has
-    "lstm": (nn.LSTM, {}, 4),
-    "gru": (nn.GRU, {}, 3),
-    "rnn": (nn.RNN, {}, 1),
-    "rnn-relu": (nn.RNN, {"nonlinearity": "relu"}, 1),
-    "gru-after": (nn.GRU, {"reset": "after"}, 3),
-    "gru-simple": (nn.GRU, {"relevance": False}, 2),
-    "lstm-peephole": (nn.LSTM, {"peepholes": True}, 4),
-    "lstm-coupled": (nn.LSTM, {"coupled": True}, 3),
-    "lstm-layernorm": (nn.LSTM, {"layer_norm": True}, 4),
-}
 TRAINING = "training."  # prefix of the tensors of a checkpoint that only a resumed training needs
 
 Training = tuple[dict[str, np.ndarray], dict[str, Any]]
@@ -49,7 +38,9 @@ def _share(help: str) -> Any:
 class LanguageConfig(Settings):
     """The shape of a language model, and what makes its training harder to overfit."""
 
-    cell: str = choice("lstm", tuple(CELLS), "the recurrent cell")
+    cell: str = named(
+        "lstm", is_cell, EXPECTED, f"{', '.join(CELLS)}, or FILE.py:NAME, an own cell (p, x_t, state) -> (state, y_t)"
+    )
     layers: int = whole(1, 1, 1000, "recurrent layers")
     hidden: int = whole(256, 1, 1_000_000, "units of each layer (H)")
     embedding: int = whole(64, 1, 1_000_000, "numbers that stand for a symbol (D)")
@@ -79,7 +70,7 @@ class LanguageConfig(Settings):
             raise UserError(describe("tied", got, "equal sizes", "set --embedding to the size of --hidden"))
         if self.tied and self.softmax == "adaptive":
             got = "an adaptive softmax, whose output is no matrix of (V, D)"
-            raise UserError(describe("tied", got, "another softmax", "leave out --tied or --softmax adaptive"))
+            raise UserError(describe("tied", got, "another softmax", "take --no-tied, or another --softmax"))
         dropouts = (self.dropout, self.input_dropout, self.output_dropout, self.embedding_dropout)
         if self.variational and not any(dropouts):
             do = "set --dropout, --input-dropout or --output-dropout"
@@ -129,7 +120,7 @@ class LanguageModel(nn.Module):
         classes = len(vocabulary)
         self.embedding = nn.Embedding(classes, config.embedding, sparse=config.softmax != "exact", generator=rng)
         self.input_dropout = nn.Dropout(config.input_dropout, locked=config.variational, generator=rng)
-        kind, options, _ = CELLS[config.cell]
+        kind, options, _ = cell_of(config.cell)
         options = {**options, "forget_bias": config.forget_bias} if kind is nn.LSTM else options
         options |= {"dropout": config.dropout, "locked": config.variational, "weight_dropout": config.weight_dropout}
         self.start: list[Tensor] = []  # the learnt state
@@ -254,26 +245,14 @@ class LanguageModel(nn.Module):
         """Mean of -log p(ids[t] | ids[0] .. ids[t-1]) over t >= 1, in nats a symbol.
 
         The ids are read as one stream with the state carried from window to window. Several ``streams`` side by side
-        are faster, but each begins without a state. A model of sentences reads each by itself, ids[0] among them.
+        are faster, but each begins without a state. A model of sentences reads each by itself.
         """
-        if self.config.sentences:
-            return self._by_sentences(ids)
-        inputs, targets = columns(ids, streams)  # (L, B)
-        if not inputs.size:
+        if len(ids) <= streams:
             raise UserError(describe("evaluate", f"{len(ids)} symbols", f"{streams + 1} at least"))
-        total, state = 0.0, None
-        for t in range(0, len(inputs), window):
-            part = slice(t, t + window)
-            found, state = self.nll(inputs[part], targets[part], state)
-            total += float(found.sum(dtype=np.float64))
-        return total / inputs.size
-
-    def _by_sentences(self, ids: np.ndarray) -> float:
-        batches, total = Sentences(ids, self.vocabulary.end, batch=64, seed=0), 0.0
-        for step in range(batches.per_epoch):
-            (inputs, targets), _ = batches(step)
-            total += float(self.nll(inputs, targets)[0].sum(dtype=np.float64))
-        return total / len(ids)
+        total, n = 0.0, 0
+        for part in stream(self, ids, window, streams):
+            total, n = total + float(part.sum()), n + len(part)
+        return total / n
 
     def score(self, text: str) -> float:
         """log p(text) in nats: the sum over its symbols, the first of which follows a line end."""
@@ -329,8 +308,8 @@ def _mean_square(x: Tensor, counted: np.ndarray) -> Tensor:
 def _check_sizes(where: str, config: LanguageConfig, symbols: int, parameters: dict[str, np.ndarray]) -> None:
     """That a configuration fits the file's own matrices, before anything of its size is made."""
     expected: dict[str, tuple[int, ...]] = {"embedding.weight": (symbols, config.embedding)}
+    gates = cell_of(config.cell, where)[2]
     for stack, inputs, units, layers in config.stacks:
-        gates = CELLS[config.cell][2]
         for k in range(layers):
             expected[f"{stack}.weight_ih_l{k}"] = (gates * units, units if k else inputs)
             expected[f"{stack}.weight_hh_l{k}"] = (gates * units, units)

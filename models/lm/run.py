@@ -5,9 +5,12 @@ from __future__ import annotations
 import math
 import os
 import shlex
+import shutil
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
-from itertools import chain, count
+from itertools import chain, count, islice
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +21,7 @@ from minigrad import nn
 from minigrad.errors import UserError, describe
 from minigrad.models.batches import Sentences, Windows
 from minigrad.models.lm.model import LanguageConfig, LanguageModel, Training
-from minigrad.models.progress import Bar, Metrics, clock, interruptible
+from minigrad.models.progress import Bar, Metrics, clock, interruptible, seconds_until
 from minigrad.models.recipe import BUDGETS, Recipe
 from minigrad.models.settings import Settings, real, whole
 from minigrad.models.text import Text, encoded
@@ -30,9 +33,12 @@ from minigrad.models.vocabulary import Vocabulary, VocabularyConfig
 class Pace(Settings):
     """How often a run looks up from its work. Where the recipe lets validations decide, they are a part of it."""
 
-    validations: int = whole(10, 0, 10**6, "validations on the way, evenly over the budget, each with a save")
+    validations: int = whole(10, 0, 10**6, "on the way, evenly over the budget, each with a save; see --minutes")
     validation_chars: int = whole(131_072, 2, 10**12, "characters or words to validate with, at most")
     save_every: float = real(30.0, 0, math.inf, "seconds between two saves", closed=True)
+
+
+VALIDATING = 1 / 5  # of the time of training, where that is the budget; a validation too many is left out
 
 
 @dataclass(frozen=True)
@@ -47,9 +53,11 @@ class Corpus:
         return (self.text, self.validation) if self.validation else self.text.parts(unit)
 
     def vocabulary(self, config: VocabularyConfig) -> Vocabulary:
-        """All characters, but of the words those to train on: of the others nothing could be learnt."""
+        """Of what is trained on: of other symbols nothing could be learnt. Of the characters of one text all, so that
+        where it is cut does not matter."""
         train, held_out = self.parts(config.unit)
-        return config.build(chain(train.blocks(), held_out.blocks() if config.unit == "character" else ()))
+        whole = config.unit == "character" and self.validation is None
+        return config.build(chain(train.blocks(), held_out.blocks() if whole else ()))
 
     def fingerprint(self) -> dict[str, Any]:
         """What tells this corpus from another, for a checkpoint."""
@@ -66,6 +74,9 @@ class LanguageRun:
                  spelling: VocabularyConfig, training: Training | None = None):  # fmt: skip
         self.corpus, self.model, self.out, self.pace, self.spelling = corpus, model, out, pace, spelling
         self.recipe = recipe
+        if recipe.judged and not pace.validations:
+            got = "0 with --patience or --average nt-asgd, which go by them"
+            raise UserError(describe("validations", got, "some"))
         self.unit = model.vocabulary.unit
         self.units = "chars" if self.unit == "character" else f"{self.unit}s"
         text, held_out = corpus.parts(self.unit)
@@ -81,8 +92,11 @@ class LanguageRun:
         self.trainer = Trainer(model, self.batches, model.initial_state(recipe.batch), recipe)
         if training:
             self.trainer.restore(f"checkpoint {out}", *training)
-        self.metrics = Metrics(out.with_suffix(".metrics.jsonl"), self.trainer.number)
+        self.metrics = Metrics(metrics_of(out), self.trainer.number)
         self.saved: int | None = None  # the step that the file holds
+        self.replaces = False  # the model of another training, which is kept beside
+        self.hurried = recipe.minutes is not None and not recipe.judged
+        self._validating = 0.0  # seconds
         facts = training[1] if training else {}
         validated = facts.get("validated")  # how many of the validations are behind it
         self.validated = validated if type(validated) is int else math.floor(self.trainer.progress * pace.validations)
@@ -125,6 +139,10 @@ class LanguageRun:
             pace = replace(Pace.from_json(where, facts.get("pace")), save_every=pace.save_every)
             kept = {name: value for name, value in pace.to_json().items() if name != "save_every"}
             _unchanged(explicit, kept, "validations decide in this run")
+        if recipe.minutes is None:  # a file of so many steps does not say how long they took
+            training = training[0], {"seconds": seconds_until(metrics_of(path), facts.get("step")), **facts}
+        if out and out.exists() and out.samefile(path):
+            out = None
         run = cls(corpus, model, recipe, out or path, pace, spelling, training)
         if budget:
             run.trainer.new_budget()
@@ -140,8 +158,7 @@ class LanguageRun:
         self.introduce()
         bar = Bar("compiling kernels")
         try:
-            with interruptible() as caught:
-                self.train(bar, caught)
+            caught = self.train(bar)
             stopped = bool(caught) and self.trainer.progress < 1
             if not stopped and self.trainer.finish():
                 self.saved = None
@@ -159,35 +176,40 @@ class LanguageRun:
         self.conclude()
         return 0
 
-    def train(self, bar: Bar, caught: list[int]) -> None:
-        """Steps, with a validation and a save now and then, until the end or a signal."""
+    def train(self, bar: Bar) -> list[int]:
+        """Steps, with a validation and a save now and then, until the end or a signal, whose number is given back."""
         trainer, symbols = self.trainer, self.trained_on / self.batches.per_epoch  # of a step, about
         began, done = trainer.seconds, trainer.progress
-        saved_at = time.monotonic()
+        saved_at = since = time.monotonic()
         losses: list[float] = []  # since the last validation
-        since = time.monotonic()
-        for step in trainer:
-            losses.append(step.loss)
-            progress, now = trainer.progress, time.monotonic()
-            speed = len(losses) * symbols / max(now - since, 1e-9)
-            left = (trainer.seconds - began) / max(progress - done, 1e-9) * (1 - progress)
-            bar.show(progress, f"loss {np.mean(losses[-50:]):.3f}  {speed:,.0f} {self.units}/s  {clock(left)} left")
-            due = math.floor(progress * self.pace.validations) > self.validated
-            due &= progress < 1 or trainer.recipe.judged  # the last is validated as one stream
-            if due:
-                self.validated = math.floor(progress * self.pace.validations)
-                self.validate(bar, step, float(np.mean(losses)), speed)
-                losses, since = [], time.monotonic()
-            if caught:
-                return
-            if due or now - saved_at > self.pace.save_every:
-                self.save()
-                saved_at = now
+        steps = iter(trainer)
+        first = list(islice(steps, 1))  # it compiles; Ctrl-C ends that at once: there is nothing to save
+        with interruptible() as caught:
+            for step in chain(first, steps):
+                losses.append(step.loss)
+                progress, now = trainer.progress, time.monotonic()
+                speed = len(losses) * symbols / max(now - since, 1e-9)
+                left = (trainer.seconds - began) / max(progress - done, 1e-9) * (1 - progress)
+                bar.show(progress, f"loss {np.mean(losses[-50:]):.3f}  {speed:,.0f} {self.units}/s  {clock(left)} left")
+                due = math.floor(progress * self.pace.validations) > self.validated
+                due &= progress < 1 or trainer.recipe.judged  # the last is validated as one stream
+                if due:
+                    self.validated = math.floor(progress * self.pace.validations)
+                if due and (self._validating <= VALIDATING * (trainer.seconds - began) or not self.hurried):
+                    self.validate(bar, step, float(np.mean(losses)), speed)
+                    losses, since = [], time.monotonic()
+                if caught:
+                    break
+                if due or now - saved_at > self.pace.save_every:
+                    self.save()
+                    saved_at = now
+        return caught
 
     def validate(self, bar: Bar, step: Step, loss: float, speed: float) -> None:
-        streams = min(self.trainer.recipe.batch, len(self.held_out) - 1)
-        with self.trainer.averaged():
+        streams, began = min(self.trainer.recipe.batch, len(self.held_out) - 1), time.monotonic()
+        with self.trainer.averaged(), self.trainer.paused():
             found = self.model.evaluate(self.held_out, streams=streams, window=self.recipe.window)
+        self._validating += time.monotonic() - began
         self.trainer.validated(found)
         epoch = step.number / self.batches.per_epoch
         seconds = self.trainer.seconds
@@ -211,8 +233,9 @@ class LanguageRun:
         facts |= {"validation_chars": self.pace.validation_chars}
         if self.recipe.judged:
             facts |= {"pace": self.pace.to_json(), "validated": self.validated}
-        self.model.save(self.out, (arrays, facts))
-        self.saved = self.trainer.number
+        with kept(self.out) if self.replaces else nullcontext():
+            self.model.save(self.out, (arrays, facts))
+        self.saved, self.replaces = self.trainer.number, False
 
     def check_output(self) -> None:
         """Write the model beside its place and remove it: a full or read-only folder shows before the training."""
@@ -222,6 +245,8 @@ class LanguageRun:
             if not os.access(self.out, os.W_OK):
                 where = f"out {self.out}"
                 raise UserError(describe(where, "a read-only file", "one to replace", "choose another --out"))
+            if self.saved is None:
+                self.replaces, self.metrics.older = True, older(self.metrics.path)
         probe = self.out.with_name(f".{self.out.name}.probe")
         arrays, facts = self.trainer.state()
         if self.trainer.number == 0:  # room for what Adam will keep of each parameter
@@ -247,6 +272,8 @@ class LanguageRun:
         if self.unknown is not None:
             n, share = len(self.held_out), self.unknown / len(self.held_out)
             click.echo(f"to validate: {n:,} {self.unit}s, {self.unknown:,} of them unknown ({share:.1%})", err=True)
+        if self.replaces:
+            click.echo(f"the model that is in {self.out} will be kept as {older(self.out)}", err=True)
         if self.trainer.number:
             step = f"step {self.trainer.number:,}"
             more = "a larger --steps, --epochs or --minutes would go on"
@@ -254,8 +281,8 @@ class LanguageRun:
             click.echo(f"finished before, at {step}; {more}" if done else f"going on after {step}", err=True)
 
     def conclude(self) -> None:
-        nats = self.model.evaluate(self.held_out)
         step, seconds = self.trainer.number, self.trainer.seconds
+        nats = self.model.evaluate(self.held_out)
         epoch = step / self.batches.per_epoch
         unknown = {} if self.unknown is None else {"unknown": self.unknown}
         how = "sentence by sentence" if self.model.config.sentences else "as one stream"
@@ -266,6 +293,33 @@ class LanguageRun:
             err=True,
         )
         click.echo(f"saved {self.out}", err=True)
+
+
+def older(path: Path) -> Path:
+    """What a file is called once another has taken its place: ``lm.old.safetensors``, ``lm.old.metrics.jsonl``."""
+    stem, dot, ending = path.name.partition(".")
+    return path.with_name(f"{stem}.old{dot}{ending}")
+
+
+@contextmanager
+def kept(path: Path) -> Iterator[None]:
+    """What is at ``path``, and replaced inside, stays under its older name."""
+    real = Path(os.path.realpath(path))
+    spare = real.with_name(f".{real.name}.{os.getpid()}.old")
+    try:
+        try:
+            os.link(real, spare)
+        except OSError:  # a file system without such links
+            shutil.copy2(real, spare)
+        yield
+        os.replace(spare, older(path))
+    finally:
+        spare.unlink(missing_ok=True)
+
+
+def metrics_of(out: Path) -> Path:
+    """The file beside a model that keeps the course of its training."""
+    return out.with_suffix(".metrics.jsonl")
 
 
 def _unchanged(explicit: dict[str, Any], kept: dict[str, Any], why: str) -> None:

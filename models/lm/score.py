@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from minigrad.errors import UserError, describe
-from minigrad.models.batches import sentence_edges
+from minigrad.models.batches import columns, sentence_edges
 from minigrad.models.lm.decode import NUMBERS, log_softmax, rows_of
 from minigrad.models.text import read_text
 
@@ -109,16 +109,16 @@ def token_table(model: Any, text: str, *, end: bool = False) -> Iterator[Token]:
             yield Token(shown, float(p), int(rank), v.token(int(other)), float(q))
 
 
-def stream(model: Any, ids: np.ndarray, window: int = 256) -> Iterator[np.ndarray]:
+def stream(model: Any, ids: np.ndarray, window: int = 256, streams: int = 1) -> Iterator[np.ndarray]:
     """-log p (n,) of the symbols of a text but its first, in nats, part by part: with the state carried from window to
-    window, or, of a model of sentences, each sentence by itself."""
+    window, of one stream or several side by side, or, of a model of sentences, each sentence by itself."""
     if model.config.sentences:
         yield from _sentences(model, ids)
         return
-    state = model.initial_state(1)
-    for inputs, targets in windows(ids, window):
+    state = model.initial_state(streams)
+    for inputs, targets in windows(ids, window, streams):
         nll, state = model.nll(inputs, targets, state)
-        yield nll[:, 0].astype(np.float64)
+        yield nll.ravel().astype(np.float64)
 
 
 def _sentences(model: Any, ids: np.ndarray) -> Iterator[np.ndarray]:
@@ -131,15 +131,15 @@ def _sentences(model: Any, ids: np.ndarray) -> Iterator[np.ndarray]:
         skip = 0
 
 
-def windows(ids: np.ndarray, window: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Inputs and targets (T, 1) of one stream.
+def windows(ids: np.ndarray, window: int, streams: int = 1) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Inputs and targets (T, B) of one stream, or of several (see ``columns``).
 
     >>> [targets.ravel().tolist() for _, targets in windows(np.arange(6), 2)]
     [[1, 2], [3, 4], [5]]
     """
-    for t in range(0, len(ids) - 1, window):
-        part = np.array(ids[t : t + window + 1, None])
-        yield part[:-1], part[1:]
+    inputs, targets = columns(ids, streams)  # (L, B)
+    for t in range(0, len(inputs), window):
+        yield inputs[t : t + window], targets[t : t + window]
 
 
 # ------------------------------------------------------------------------------------------------ minimal pairs

@@ -20,6 +20,7 @@ from minigrad import viz
 from minigrad.errors import UserError, describe
 from minigrad.models.lm import inspect
 from minigrad.models.lm.agreement import CELLS, Agreement, accuracies, train
+from minigrad.models.lm.cells import cell_of
 from minigrad.models.lm.commands import chosen_text, lm, model_argument, text_option
 from minigrad.models.lm.commands.use import warn_of_unknown
 from minigrad.models.lm.model import LanguageConfig, LanguageModel
@@ -34,6 +35,13 @@ plot_option = click.option(
     "--plot", type=path_type, metavar="FILE", help="draw a .png or .svg (needs matplotlib)",
     callback=lambda ctx, parameter, value: value and viz.check_picture(value),
 )  # fmt: skip
+
+
+def _known(ctx: click.Context, parameter: click.Parameter, names: tuple[str, ...]) -> tuple[str, ...]:
+    """Names of cells, once it is sure that all of them are some."""
+    for name in names:
+        cell_of(LanguageConfig(cell=name).cell)
+    return names
 
 
 def _json(record: Any) -> None:
@@ -59,7 +67,7 @@ def _names(paths: Iterable[Path]) -> list[str]:
 @lm.command()
 @click.argument("models", type=path_type, nargs=-1)
 @text_option
-@click.option("--cell", "cells", multiple=True, type=LanguageConfig.__dataclass_fields__["cell"].metadata["type"],
+@click.option("--cell", "cells", multiple=True, callback=_known, metavar="NAME",
               help="cells of untrained models  [default: rnn, gru, lstm]")  # fmt: skip
 @click.option("--hidden", type=click.IntRange(1, 100_000), default=128, show_default=True, help="units of those")
 @click.option("--gain", type=click.FloatRange(0, 1000), default=1.0, show_default=True,
@@ -81,6 +89,8 @@ def gradients(models: tuple[Path, ...], text: str | None, cells: tuple[str, ...]
     for name, bound in (("clip-norm", clip_norm), ("clip-value", clip_value)):
         if bound is not None and not 0 < bound < np.inf:
             raise UserError(describe(name, str(bound), "a positive number"))
+    if not np.isfinite(gain):  # click takes NaN for a number in any range
+        raise UserError(describe("gain", str(gain), "a number from 0 to 1000"))
     if models and cells:
         raise UserError(describe("cell", "--cell beside models", "one of the two", "a trained model has its cell"))
     content = chosen_text(text).content
@@ -346,7 +356,7 @@ def curves(metrics: tuple[Path, ...], x: str, as_json: bool, plot: Path | None) 
 
 @lm.command()
 @Agreement.options
-@click.option("--cell", "cells", multiple=True, type=LanguageConfig.__dataclass_fields__["cell"].metadata["type"],
+@click.option("--cell", "cells", multiple=True, callback=_known, metavar="NAME",
               help="which cells  [default: rnn, gru, lstm]")  # fmt: skip
 @json_option
 @plot_option

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -57,8 +58,9 @@ def evaluate(model: Path, text: str | None, validation: bool, ngram: str | None,
         found = figures(loaded, content, ids, total)
         click.echo(json.dumps(found)) if as_json else _print(loaded, found)
         return
-    counted = encoded(loaded.vocabulary, read_text(ngram))
-    grams = KneserNey(counted, len(loaded.vocabulary), order).nll(ids)
+    with closing(Bar("counting n-grams")):
+        counted = encoded(loaded.vocabulary, read_text(ngram))
+        grams = KneserNey(counted, len(loaded.vocabulary), order).nll(ids)
     network = np.concatenate(list(_watched(parts, len(ids))))
     found = figures(loaded, content, ids, float(network.sum()))
     compared = compare(network, grams)
@@ -90,7 +92,8 @@ def _network(model: LanguageModel, ids: np.ndarray, dynamic: float | None, decay
         return adapt.cached(model, ids, cache, theta=theta, weight=cache_weight)
     if dynamic is not None:
         known = encoded(model.vocabulary, read_text(gradients)) if gradients else None
-        rms = None if known is None else adapt.gradient_rms(model, known)
+        with closing(Bar("gradients")) as bar:
+            rms = None if known is None else adapt.gradient_rms(model, known, show=bar.show)
         return adapt.dynamic(model, ids, dynamic, decay=decay, rms=rms)
     return stream(model, ids)
 

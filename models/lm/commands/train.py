@@ -13,7 +13,8 @@ from minigrad.errors import UserError, describe
 from minigrad.models.lm.commands import chosen_text, lm, text_option
 from minigrad.models.lm.commands.use import print_sample
 from minigrad.models.lm.model import LanguageConfig
-from minigrad.models.lm.presets import PRESETS, preset
+from minigrad.models.lm.presets import PRESETS
+from minigrad.models.lm.presets import preset as settings_of
 from minigrad.models.lm.run import Corpus, LanguageRun, Pace, free_name
 from minigrad.models.recipe import BUDGETS, Recipe
 from minigrad.models.text import read_text
@@ -26,7 +27,7 @@ DEFAULT_MINUTES = 2.0
 def _preset(ctx: click.Context, _: click.Parameter, name: str | None) -> str | None:
     """Its settings become the defaults of the options."""
     if name is not None:
-        ctx.default_map = preset(name)
+        ctx.default_map = settings_of(name)
     return name
 
 
@@ -37,7 +38,6 @@ def _preset(ctx: click.Context, _: click.Parameter, name: str | None) -> str | N
     metavar="NAME",
     callback=_preset,
     is_eager=True,
-    expose_value=False,
     help=f"settings of a published model, as defaults: {', '.join(PRESETS)}",
 )
 @click.option("--validation", metavar="FILE", help="UTF-8 text to validate with, instead of the last tenth of --text")
@@ -46,7 +46,10 @@ def _preset(ctx: click.Context, _: click.Parameter, name: str | None) -> str | N
 @Recipe.options
 @Pace.options
 @click.option(
-    "--out", type=click.Path(path_type=Path), metavar="MODEL", help=f"the model's file  [default: {DEFAULT_OUT}]"
+    "--out",
+    type=click.Path(path_type=Path),
+    metavar="MODEL",
+    help=f"the model's file; one that is there is kept beside  [default: {DEFAULT_OUT}]",
 )
 @click.option("--resume", type=click.Path(path_type=Path), metavar="MODEL", help="go on with a stopped training")
 @click.option("--prompt", default="", help="beginning of the sample at the end")
@@ -54,6 +57,7 @@ def _preset(ctx: click.Context, _: click.Parameter, name: str | None) -> str | N
 def train(
     ctx: click.Context,
     text: str | None,
+    preset: str | None,
     validation: str | None,
     out: Path | None,
     resume: Path | None,
@@ -64,11 +68,16 @@ def train(
 
     The budget is one of --minutes, --epochs and --steps; 2 minutes if none is given. Ctrl-C saves.
     """
-    corpus = Corpus(chosen_text(text), read_text(validation) if validation else None)
+    if out is not None and not out.name:
+        raise UserError(describe("out", repr(str(out)), "the name of a file"))
+    corpus = Corpus(chosen_text(text), None if validation is None else read_text(validation))
     pace = Pace.pick(settings)
     explicit = {k: v for k, v in settings.items() if ctx.get_parameter_source(k) is ParameterSource.COMMANDLINE}
-    if resume and ctx.default_map:
+    if resume and preset:
         raise UserError(describe("resume", "a preset", "none", "a resumed run keeps its settings"))
+    if preset and explicit.get("level") == "char" != PRESETS[preset]["level"]:
+        got = f"--level char with --preset {preset}, the settings of a model of words"
+        raise UserError(describe("level", got, "one of the two", "leave one out, or take --preset char-rnn"))
     own = None if out or resume else free_name(DEFAULT_OUT)
     try:
         if resume:
@@ -83,7 +92,7 @@ def train(
             run = LanguageRun.new(corpus, config, recipe, out or own, pace, spelling)
         run.model.vocabulary.encode(prompt, "prompt")
         files = {"--text": text, "--validation": validation}
-        code = run.run([word for name, path in files.items() if path for word in (name, path)])
+        code = run.run([word for name, path in files.items() if path is not None for word in (name, path)])
     finally:
         if own and own.exists() and not own.stat().st_size:  # nothing came of it
             own.unlink()

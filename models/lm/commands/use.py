@@ -181,7 +181,10 @@ def _print_table(model: LanguageModel, text: str, end: bool) -> None:
 
 def _print_judgements(model: LanguageModel, path: str, end: bool, as_json: bool) -> None:
     """Accuracy by kind and overall, and the pairs in which the model prefers the worse sentence."""
-    found = judge(model, read_pairs(path), end=end)
+    pairs = read_pairs(path)
+    for text in (text for pair in pairs for text in pair[1:]):
+        model.vocabulary.encode(text, f"pairs {path}: {_short(text)}")
+    found = judge(model, pairs, end=end)
     kinds = list(dict.fromkeys(one.pair.kind for one in found))
     counts = {kind: [one.right for one in found if one.pair.kind == kind] for kind in kinds}
     right, wrong = sum(one.right for one in found), [one for one in found if not one.right]
