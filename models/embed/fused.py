@@ -29,9 +29,15 @@ def gather(rows, first, count, W, together, X, D):
         return count
     for d in range(D):
         X[0, d] = 0.0
-    for i in range(count):
+    i, last = first, first + count
+    while i + 3 <= last:
         for d in range(D):
-            X[0, d] += W[rows[first + i], d]
+            X[0, d] += W[rows[i], d] + W[rows[i + 1], d] + W[rows[i + 2], d]
+        i += 3
+    while i < last:
+        for d in range(D):
+            X[0, d] += W[rows[i], d]
+        i += 1
     scale = 1.0 / X.dtype.type(count)
     for d in range(D):
         X[0, d] *= scale
