@@ -19,7 +19,7 @@ from minigrad.models import LanguageModel
 from minigrad.models.lm import commands
 from minigrad.models.lm.commands import lm
 from minigrad.models.lm.presets import PRESETS, preset
-from minigrad.models.lm.run import free_name
+from minigrad.models.place import free_name
 from minigrad.models.text import Text, default_text
 from minigrad.models.training import Trainer
 

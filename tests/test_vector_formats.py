@@ -288,7 +288,7 @@ def test_convert_at_the_command_line(folder):
     Path("notes.txt").write_text("not to be lost")
     before = snapshot(folder)
     for arguments, said in {
-        ("in.any", "in.any", "--format", "glove"): "the file that is read",
+        ("in.any", "in.any", "--format", "glove"): "a file that is read",
         ("in.any", "notes.txt"): "holds no word vectors",
         ("in.any", "out.doc"): "an ending of .txt",
         ("in.any", "out.safetensors.gz"): "leave .gz out",

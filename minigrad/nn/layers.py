@@ -59,10 +59,10 @@ class Embedding(Module):
     @classmethod
     def from_pretrained(cls, embeddings: Any, freeze: bool = True, *, sparse: bool = False) -> Embedding:
         """A layer with the rows of ``embeddings`` (V, D), copied; frozen, it does not learn (``requires_grad_``)."""
-        layer = cls.__new__(cls)
-        layer.sparse, layer.weight = sparse, Parameter(np.array(embeddings))
-        if layer.weight.ndim != 2:
-            raise ShapeError(describe("Embedding", f"embeddings {layer.weight.shape}", "(V, D)"))
+        layer, rows = cls.__new__(cls), np.array(embeddings)
+        if rows.ndim != 2:
+            raise ShapeError(describe("Embedding", f"embeddings {rows.shape}", "(V, D)"))
+        layer.sparse, layer.weight = sparse, Parameter(rows if rows.dtype.kind == "f" else rows.astype(np.float32))
         layer.requires_grad_(not freeze)
         return layer
 

@@ -172,8 +172,8 @@ def huffman(counts: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     [[(1, 1)], [(1, 0), (0, 1)], [(1, 0), (0, 0)]]
     """
     V = len(counts)
-    parent, turn = np.zeros(2 * V - 1, np.int64), np.zeros(2 * V - 1, np.int8)
-    heap = [(int(c), i) for i, c in enumerate(counts)]
+    parent, turn = [0] * (2 * V - 1), [0] * (2 * V - 1)
+    heap = [(c, i) for i, c in enumerate(counts.tolist())]
     heapify(heap)
     for node in range(V, 2 * V - 1):
         (a, i), (b, j) = heappop(heap), heappop(heap)
@@ -181,16 +181,16 @@ def huffman(counts: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         heappush(heap, (a + b, node))
     nodes: list[int] = []
     turns: list[int] = []
-    start = np.zeros(V + 1, np.int64)
-    for word in range(V):
-        at, way = word, []
+    start = [0]
+    for at in range(V):
+        way = []
         while at != 2 * V - 2:
             way.append((parent[at] - V, turn[at]))
             at = parent[at]
         nodes += [node for node, _ in reversed(way)]
         turns += [t for _, t in reversed(way)]
-        start[word + 1] = len(nodes)
-    return np.array(nodes, np.int32), np.array(turns, np.int8), start
+        start.append(len(nodes))
+    return np.array(nodes, np.int32), np.array(turns, np.int8), np.array(start)
 
 
 def _bins(alias: Alias) -> np.ndarray:

@@ -51,21 +51,22 @@ def _neural(words: Words, c: EmbedConfig) -> NeuralTraining:
     symbols = len(words.vocabulary)
     softmax = "sampled" if symbols > 4 * SAMPLES else "exact"
     return NeuralTraining(words.tokens, symbols, c.epochs, lr=c.lr, seed=c.seed, dim=c.dim, context=c.window,
-                          hidden=c.hidden, softmax=softmax, samples=SAMPLES)  # fmt: skip
+                          hidden=c.hidden, softmax=softmax, samples=SAMPLES, held_out=words.held_out)  # fmt: skip
 
 
 SAMPLES = 1024  # words drawn for a step of the neural model, where there are many
+SHARED = ("threads", "held_out")
 SUBWORDS = ("low", "high", "buckets")
 OBJECTIVES = {
-    "sgns": Objective(_word2vec(SkipGram), ("negative", "sample"), 0.025),
-    "cbow": Objective(_word2vec(CBOW), ("negative", "sample"), 0.05),
-    "hs": Objective(_word2vec(SkipGram, path=True), ("sample",), 0.025),
-    "cbow-hs": Objective(_word2vec(CBOW, path=True), ("sample",), 0.05),
-    "softmax": Objective(_word2vec(Softmax), ("sample",), 0.025),
-    "fasttext": Objective(_word2vec(SkipGram, subwords=True), ("negative", "sample", *SUBWORDS), 0.05),
-    "fasttext-cbow": Objective(_word2vec(CBOW, subwords=True), ("negative", "sample", *SUBWORDS), 0.05),
-    "glove": Objective(_glove, ("x_max", "alpha", "memory"), 0.05, 10, 25),
-    "neural": Objective(_neural, ("hidden",), 1e-3, 4),
+    "sgns": Objective(_word2vec(SkipGram), ("negative", "sample", *SHARED), 0.025),
+    "cbow": Objective(_word2vec(CBOW), ("negative", "sample", *SHARED), 0.05),
+    "hs": Objective(_word2vec(SkipGram, path=True), ("sample", *SHARED), 0.025),
+    "cbow-hs": Objective(_word2vec(CBOW, path=True), ("sample", *SHARED), 0.05),
+    "softmax": Objective(_word2vec(Softmax), ("sample", *SHARED), 0.025),
+    "fasttext": Objective(_word2vec(SkipGram, subwords=True), ("negative", "sample", *SHARED, *SUBWORDS), 0.05),
+    "fasttext-cbow": Objective(_word2vec(CBOW, subwords=True), ("negative", "sample", *SHARED, *SUBWORDS), 0.05),
+    "glove": Objective(_glove, ("x_max", "alpha", "memory", "threads"), 0.05, 10, 25),
+    "neural": Objective(_neural, ("hidden", "held_out"), 1e-3, 4),
 }  # fmt: skip
 
 
@@ -95,20 +96,22 @@ class EmbedConfig(Settings):
     vocab_size: int | None = whole(None, 2, 2**31 - 3, "words that get vectors, at most")
     tokens: str = choice("words", tuple(TOKENISERS), "words of prose, or what stands between spaces, a sentence a line")
     lower: bool = flag("read capital letters as small ones")
-    held_out: float = real(0.01, 0, 0.5, "the last share of the text, to validate with", closed=True)
+    held_out: float | None = real(None, 0, 0.5, "the last share of the text, to validate with  [default: 0.01]",
+                                  closed=True)  # fmt: skip
     low: int = whole(3, 1, 100, "characters of the shortest subword")
     high: int = whole(6, 1, 100, "characters of the longest subword")
     buckets: int = whole(200_000, 1, 2**30, "rows that all subwords share")
     hidden: int = whole(200, 1, 100_000, "neural: units between the words and the next one (H)")
     x_max: float = real(100.0, 0, math.inf, "glove: co-occurrences that have full weight")
     alpha: float = real(0.75, 0, 10, "glove: power of the weight below that")
-    memory: float = real(512.0, 0, math.inf, "glove: megabytes in which co-occurrences are counted")
+    memory: float = real(512.0, 0, 1e6, "glove: megabytes in which co-occurrences are counted")
     seed: int = whole(1, 0, 2**63 - 1, "one seed repeats one run")
 
     def __post_init__(self) -> None:
         super().__post_init__()
         chosen = OBJECTIVES[self.objective]
-        own = {"window": chosen.window, "epochs": chosen.epochs, "lr": chosen.lr, "threads": workers()}
+        own = {"window": chosen.window, "epochs": chosen.epochs, "lr": chosen.lr, "threads": workers(),
+               "held_out": 0.01 if "held_out" in chosen.own else 0.0}  # fmt: skip
         for name, value in own.items():
             if getattr(self, name) is None:
                 object.__setattr__(self, name, value)

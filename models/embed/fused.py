@@ -141,13 +141,13 @@ def descend(rows, row_start, outputs, labels, output_start, W, C, rate, together
     return total
 
 
-def descend_softmax(rows, row_start, outputs, labels, output_start, W, C, rate, together, X, Y, S, L, D):
+def descend_softmax(rows, row_start, outputs, labels, output_start, W, C, rate, X, S, D):
     """The same with all rows of C for each block, and the first output as the target."""
     V = C.shape[0]
     total = np.float64(0)
     for n in range(row_start.size - 1):
         first, count, target = row_start[n], row_start[n + 1] - row_start[n], outputs[output_start[n]]
-        k = gather(rows, first, count, W, together, X, D)
+        k = gather(rows, first, count, W, False, X, D)
         for i in range(k):
             dots(X, i, C, V, S, i * V, D)
             row = S[i * V : (i + 1) * V]
@@ -160,7 +160,7 @@ def descend_softmax(rows, row_start, outputs, labels, output_start, W, C, rate, 
             for j in range(V):
                 row[j] *= -rate / z
             row[target] += rate
-        spread(rows, first, count, W, together, S, C, V, Y, D)  # first: C is as it was
+        spread(rows, first, count, W, False, S, C, V, X, D)  # first: C is as it was
         for j in range(V):
             combine(S, j, V, X, k, C, j, D)
     return total
@@ -183,11 +183,13 @@ def step(objective: type[SkipGram], blocks: Blocks, W: np.ndarray, C: np.ndarray
     >>> bool(step(SkipGram, blocks, W, C, 0.0) < first)
     True
     """
-    together, function = objective is CBOW, descend_softmax if objective is Softmax else descend
     if not len(blocks):
         return 0.0
-    k = 1 if together else int(np.diff(blocks.row_start).max())
-    m = len(C) if objective is Softmax else int(np.diff(blocks.output_start).max())
-    X, Y = np.zeros((k, W.shape[1]), W.dtype), np.zeros((m, W.shape[1]), W.dtype)
-    S, L = (np.zeros((k * m + 15) // 16 * 16, W.dtype) for _ in range(2))
-    return _kernel(function, W.shape[1])[W.dtype](*blocks[:5], W, C, W.dtype.type(rate), together, X, Y, S, L)
+    D, given = W.shape[1], (*blocks[:5], W, C, W.dtype.type(rate))
+    k = 1 if objective is CBOW else int(np.diff(blocks.row_start).max())
+    X = np.empty((k, D), W.dtype)
+    if objective is Softmax:
+        return _kernel(descend_softmax, D)[W.dtype](*given, X, np.empty(k * len(C), W.dtype))
+    m = int(np.diff(blocks.output_start).max())
+    S, L = (np.empty((k * m + 15) // 16 * 16, W.dtype) for _ in range(2))
+    return _kernel(descend, D)[W.dtype](*given, objective is CBOW, X, np.empty((m, D), W.dtype), S, L)

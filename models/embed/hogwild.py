@@ -48,16 +48,13 @@ class Hogwild:
     def run(self, task: Any) -> tuple[int, float, int]:
         raise NotImplementedError
 
-    @property
-    def progress(self) -> float:
-        """The share of all epochs that is done."""
-        return (len(self.losses) + self._tally[1] / self.total) / self.epochs
-
     def __iter__(self) -> Iterator[Report]:
         pool = ThreadPoolExecutor(self.threads) if self.threads > 1 else None
         with pool or nullcontext():
-            while len(self.losses) < self.epochs:
-                yield self._group(self.tasks(), pool)
+            while (epoch := len(self.losses)) < self.epochs:
+                tasks = self.tasks()
+                while len(self.losses) == epoch:
+                    yield self._group(tasks, pool)
 
     def _group(self, tasks: list[Any], pool: ThreadPoolExecutor | None) -> Report:
         first = int(self._tally[0])
@@ -66,10 +63,13 @@ class Hogwild:
             self._tally += (1, *result)
         done, cost, parts = self._tally[1:].tolist()
         report = Report(len(self.losses) + 1, int(done), self.total, cost / max(parts, 1))
-        if not isfinite(report.loss) or not all(np.isfinite(a[0]).all() for a in self.arrays.values()):
+        if not isfinite(report.loss):
             got = f"loss {report.loss:g} in epoch {report.epoch}"
             raise Diverged(describe("training", got, "finite numbers", "try a smaller --lr"))
         if self._tally[0] == len(tasks):
+            if not parts:
+                got, do = "not one pair of words in an epoch", "use longer sentences, a smaller --sample or --min-count"
+                raise UserError(describe("training", got, "words that stand together", do))
             self.losses.append(report.loss)
             self._tally[:] = 0
         return report
@@ -83,9 +83,16 @@ class Hogwild:
         new = {name: state.get(name, np.zeros(())) for name in (*self.arrays, "losses", "tally")}
         good = all(new[name].shape == a.shape and new[name].dtype == a.dtype for name, a in self.arrays.items())
         good &= all(a.dtype.kind == "f" and np.isfinite(a).all() for a in new.values())
-        good &= new["losses"].ndim == 1 and new["tally"].shape == (4,) and bool((new["tally"][[0, 1, 3]] >= 0).all())
+        good &= new["losses"].ndim == 1 and new["tally"].shape == (4,)
+        if good:
+            self.losses, self._tally = new["losses"].tolist(), new["tally"].copy()
+            done, much, _, parts = self._tally.tolist()
+            good = done in range(len(self.tasks())) and 0 <= much <= self.total and parts >= 0
         if not good:
             raise UserError(describe(where, "a damaged state of training", "what embed train wrote"))
         for name, a in self.arrays.items():
             a[...] = new[name]
-        self.losses, self._tally = new["losses"].tolist(), new["tally"].copy()
+
+    def held_out_loss(self) -> float | None:
+        """The mean loss of what is not trained on; None where nothing is kept for that."""
+        return None

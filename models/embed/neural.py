@@ -103,7 +103,7 @@ class Contexts:
     """
 
     def __init__(self, ids: np.ndarray, batch: int, context: int = 4, seed: int = 1):
-        self.ids, self.batch, self.seed = ids, batch, seed
+        self.ids, self.batch, self.context, self.seed = ids, batch, context, seed
         self.places = len(ids) - context
         if self.places < 1:
             raise UserError(describe("text", f"{len(ids)} words", f"more than the {context} before a word"))
@@ -127,27 +127,39 @@ class NeuralTraining:
     [1, 2]
     """
 
-    def __init__(self, ids: np.ndarray, symbols: int, epochs: int, *, batch: int = 256, lr: float = 1e-3,
-                 seed: int = 1, **options: Any):  # fmt: skip
-        self.epochs, self.contexts = epochs, Contexts(ids, batch, seed=seed)
-        model = NeuralModel(symbols, generator=seed, **options)
+    def __init__(self, ids: np.ndarray, symbols: int, epochs: int, *, context: int = 4, batch: int = 256,
+                 lr: float = 1e-3, seed: int = 1, held_out: Any = (), **options: Any):  # fmt: skip
+        self.epochs, self.contexts = epochs, Contexts(ids, batch, context, seed)
+        self.held_out = np.asarray(held_out, np.int32)
+        model = NeuralModel(symbols, context=context, generator=seed, **options)
         recipe = Recipe(batch=batch, lr=lr, seed=seed, epochs=epochs, warmup=0, schedule="hold")
         self.trainer = Trainer(model, self.contexts, (), recipe)
         self.losses: list[float] = []  # of the epochs that are over
-        self._cost = 0.0  # of the steps of this one
+        self._cost = 0.0  # summed, of this one
 
     def __iter__(self) -> Iterator[Report]:
         n = self.contexts.per_epoch
         while len(self.losses) < self.epochs:
             step = self.trainer.step(self.trainer.progress)
-            self._cost += step.loss
-            done = (step.number - 1) % n + 1
-            words = min(done * self.contexts.batch, self.contexts.places)
-            report = Report(len(self.losses) + 1, words, self.contexts.places, self._cost / done)
-            if done == n:
+            before, places = (step.number - 1) % n * self.contexts.batch, self.contexts.places
+            words = min(before + self.contexts.batch, places)
+            self._cost += step.loss * (words - before)  # the last batch may be smaller
+            report = Report(len(self.losses) + 1, words, places, self._cost / words)
+            if words == places:
                 self.losses.append(report.loss)
                 self._cost = 0.0
             yield report
+
+    def held_out_loss(self) -> float | None:
+        """The exact mean of -log p over the held-out text."""
+        n, batch = self.contexts.context, self.contexts.batch
+        places = np.arange(len(self.held_out) - n)
+        if not len(places):
+            return None
+        window = np.arange(n + 1)[:, None]
+        parts = [self.trainer.model.nll(self.held_out[window + places[k : k + batch]]).sum(dtype=np.float64)
+                 for k in range(0, len(places), batch)]  # fmt: skip
+        return float(sum(parts) / len(places))
 
     def vectors(self) -> np.ndarray:
         return self.trainer.model.vectors()

@@ -50,11 +50,10 @@ def words_of(text: Text, minimum: int = 5, size: int | None = None, tokens: str 
     counts = np.zeros(len(vocabulary), np.int64)
     for first in range(0, cut, BLOCK):
         counts += np.bincount(ids[first : min(cut, first + BLOCK)], minlength=len(vocabulary))
-    if len(vocabulary) <= FIRST + 1 or (counts[FIRST:] > 0).sum() < 2:
-        got = f"one word, {vocabulary.words[FIRST]!r}, that occurs {minimum} times"
-        raise UserError(
-            describe(f"text {text.name}", got, "two at least", "use a longer text or a smaller --min-count")
-        )
+    if (counts[FIRST:] > 0).sum() < 2:
+        got = f"no two words, only {vocabulary.words[FIRST + int(counts[FIRST:].argmax())]!r}, in what is trained on"
+        do = "use a longer text, or a smaller --min-count or --held-out"
+        raise UserError(describe(f"text {text.name}", got, "two at least", do))
     return Words(vocabulary, ids[:cut], counts[FIRST:], ids[cut:])
 
 
@@ -92,21 +91,22 @@ class WordTraining(Hogwild):
         model = objective(V + buckets, dim, V if objective is Softmax else self.drawing.outputs,
                           generator=seed, dtype=dtype)  # fmt: skip
         self.arrays = {"W": model.W.numpy().copy(), "C": model.C.numpy().copy()}
-        self.total = len(words.tokens)
+        self.total = int(words.counts.sum())
 
     def tasks(self) -> list[tuple[int, int]]:
         """The first token of each piece, and a seed."""
-        pieces = range(0, self.total, PIECE)
+        pieces = range(0, len(self.words.tokens), PIECE)
         rng = np.random.default_rng([self.seed, len(self.losses)])
         return list(zip(pieces, rng.integers(2**63, size=len(pieces)).tolist()))
 
     def run(self, task: tuple[int, int]) -> tuple[int, float, int]:
         first, seed = task
         tokens = self.words.tokens[first : first + PIECE]
-        progress = (len(self.losses) + first / self.total) / self.epochs
+        progress = (len(self.losses) + first / len(self.words.tokens)) / self.epochs
         rate = self.lr * max(1 - progress, SLOWEST)
         blocks = self.drawing(tokens, seed)
-        return len(tokens), step(self.objective, blocks, self.arrays["W"], self.arrays["C"], rate), blocks.pairs
+        cost = step(self.objective, blocks, self.arrays["W"], self.arrays["C"], rate)
+        return int(np.count_nonzero(tokens >= FIRST)), cost, blocks.pairs
 
     def held_out_loss(self) -> float | None:
         """The mean loss of the pairs of the held-out text, of which no word is left out; None if there is none."""
@@ -119,11 +119,16 @@ class WordTraining(Hogwild):
 
     def vectors(self) -> WordVectors:
         """Of each word, with its count; with subwords also of words that were never seen."""
-        W, names, ngrams, subwords = self.arrays["W"].astype(np.float32), self.words.words, self.subwords, None
+        W, names, ngrams, subwords = (
+            self.arrays["W"].astype(np.float32, copy=False),
+            self.words.words,
+            self.subwords,
+            None,
+        )
         if ngrams:
             subwords = Subwords(W, names, ngrams.low, ngrams.high, ngrams.buckets)
             W = subwords.vectors(names)
-        return WordVectors(names, W, self.words.counts, subwords)
+        return WordVectors(names, W.astype(np.float32, copy=False), self.words.counts, subwords)
 
 
 def _bags(words: tuple[str, ...], subwords: NGrams) -> tuple[np.ndarray, np.ndarray]:

@@ -5,12 +5,10 @@ from __future__ import annotations
 import math
 import os
 import shlex
-import shutil
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
-from itertools import chain, count, islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +19,7 @@ from minigrad import nn
 from minigrad.errors import UserError, describe
 from minigrad.models.batches import Sentences, Windows
 from minigrad.models.lm.model import LanguageConfig, LanguageModel, Training
+from minigrad.models.place import kept, metrics_of, older, unchanged
 from minigrad.models.progress import Bar, Metrics, clock, interruptible, seconds_until
 from minigrad.models.recipe import BUDGETS, Recipe
 from minigrad.models.settings import Settings, real, whole
@@ -131,14 +130,14 @@ class LanguageRun:
         if budget := {name: explicit[name] for name in BUDGETS if name in explicit}:
             recipe = replace(recipe, **{**dict.fromkeys(BUDGETS), **budget})
         kept = {**model.config.to_json(), **recipe.to_json(), **spelling.to_json()}
-        _unchanged(explicit, kept, "a resumed run keeps its settings")
+        unchanged(explicit, kept, "a resumed run keeps its settings")
         _same_texts(facts.get("corpus"), corpus)
         if type(chars := facts.get("validation_chars")) is int and "validation_chars" not in explicit:
             pace = replace(pace, validation_chars=chars)
         if recipe.judged:
             pace = replace(Pace.from_json(where, facts.get("pace")), save_every=pace.save_every)
             kept = {name: value for name, value in pace.to_json().items() if name != "save_every"}
-            _unchanged(explicit, kept, "validations decide in this run")
+            unchanged(explicit, kept, "validations decide in this run")
         if recipe.minutes is None:  # a file of so many steps does not say how long they took
             training = training[0], {"seconds": seconds_until(metrics_of(path), facts.get("step")), **facts}
         if out and out.exists() and out.samefile(path):
@@ -295,40 +294,6 @@ class LanguageRun:
         click.echo(f"saved {self.out}", err=True)
 
 
-def older(path: Path) -> Path:
-    """What a file is called once another has taken its place: ``lm.old.safetensors``, ``lm.old.metrics.jsonl``."""
-    stem, dot, ending = path.name.partition(".")
-    return path.with_name(f"{stem}.old{dot}{ending}")
-
-
-@contextmanager
-def kept(path: Path) -> Iterator[None]:
-    """What is at ``path``, and replaced inside, stays under its older name."""
-    real = Path(os.path.realpath(path))
-    spare = real.with_name(f".{real.name}.{os.getpid()}.old")
-    try:
-        try:
-            os.link(real, spare)
-        except OSError:  # a file system without such links
-            shutil.copy2(real, spare)
-        yield
-        os.replace(spare, older(path))
-    finally:
-        spare.unlink(missing_ok=True)
-
-
-def metrics_of(out: Path) -> Path:
-    """The file beside a model that keeps the course of its training."""
-    return out.with_suffix(".metrics.jsonl")
-
-
-def _unchanged(explicit: dict[str, Any], kept: dict[str, Any], why: str) -> None:
-    """UserError where an option asks for something else than what a checkpoint holds."""
-    for name, value in kept.items():
-        if explicit.get(name, value) != value:
-            raise UserError(describe("resume", f"--{name.replace('_', '-')} {explicit[name]}", str(value), why))
-
-
 def _same_texts(known: Any, corpus: Corpus) -> None:
     """That a checkpoint was trained on these."""
     known = known if isinstance(known, dict) else {}
@@ -343,23 +308,3 @@ def _same_texts(known: Any, corpus: Corpus) -> None:
 def _name(fingerprint: Any) -> str:
     known = fingerprint if isinstance(fingerprint, dict) else {}
     return f"{known.get('name')!r} of {known.get('characters')} characters" if known else "none"
-
-
-def free_name(path: Path) -> Path:
-    """``path``, or with the first number behind its stem that no file has: a run by default replaces nothing. The file
-    is made, empty, so that no other run takes the name.
-
-    >>> import tempfile
-    >>> path = Path(tempfile.mkdtemp()) / "runs" / "lm.safetensors"
-    >>> free_name(path).name, free_name(path).name
-    ('lm.safetensors', 'lm-2.safetensors')
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    for n in count(1):
-        free = path.with_stem(f"{path.stem}-{n}") if n > 1 else path
-        try:
-            free.open("x").close()
-        except FileExistsError:
-            continue
-        break
-    return free

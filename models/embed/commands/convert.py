@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import click
@@ -11,11 +10,10 @@ from minigrad.errors import UserError, describe
 from minigrad.models.embed.commands import embed
 from minigrad.models.embed.formats import (
     FORMATS,
+    check_out,
     format_for,
     open_source,
     read_source,
-    read_vectors,
-    sniff,
     write_vectors,
 )
 
@@ -43,7 +41,9 @@ def convert(source: Path, out: Path, format: str | None, most: int | None, error
     minigrad embed convert cc.de.300.bin small.bin --format fasttext --most 100000
     """
     name = format_for(out, format)
-    _check_output(source, out)
+    if not out.parent.is_dir():
+        raise UserError(describe(f"out {out}", f"no folder {out.parent}", "one to write in", "make it first"))
+    check_out(out, source)
     opened = open_source(source, most, errors)
     vectors, found = read_source(opened)
     click.echo(
@@ -56,23 +56,3 @@ def convert(source: Path, out: Path, format: str | None, most: int | None, error
     lost = [what for what, there in (("counts", vectors.counts), ("subwords", vectors.subwords)) if there is not None]
     if lost and name not in KEEPS_ALL:
         click.echo(f"{out}: without {' and '.join(lost)}, which only {' and '.join(KEEPS_ALL)} keep", err=True)
-
-
-def _check_output(source: Path, out: Path) -> None:
-    """Before IN is read: OUT is another file, in a folder that is there, and if it exists one of word vectors."""
-    where = f"out {out}"
-    if not out.parent.is_dir():
-        raise UserError(describe(where, f"no folder {out.parent}", "one to write in", "make it first"))
-    if not out.exists():
-        return
-    if not out.is_file():
-        raise UserError(describe(where, "a folder or a device", "the name of a file"))
-    if source.exists() and os.path.samefile(source, out):
-        raise UserError(describe(where, "the file that is read", "another name"))
-    if out.stat().st_size:
-        try:
-            if sniff(out) == "safetensors":
-                read_vectors(out, most=1)  # a model of another kind is not replaced
-        except UserError:
-            got, do = "a file that holds no word vectors", "choose another name, or remove it"
-            raise UserError(describe(where, got, "a new file, or word vectors to replace", do)) from None

@@ -18,7 +18,7 @@ from minigrad.errors import UserError, describe
 from minigrad.models.embed import debias as hard
 from minigrad.models.embed import evaluate
 from minigrad.models.embed.commands import embed
-from minigrad.models.embed.formats import format_for, read_vectors, write_vectors
+from minigrad.models.embed.formats import check_out, format_for, read_vectors, write_vectors
 from minigrad.models.embed.vectors import METHODS, WordVectors
 from minigrad.models.text import read_text
 
@@ -213,8 +213,7 @@ def debias(vectors: Path, pairs: str | None, neutral: str, equalise: str | None,
     """
     format_for(out)
     inputs = [path for path in (str(vectors), pairs, neutral, equalise) if path]
-    if out.exists() and any(os.path.exists(path) and os.path.samefile(path, out) for path in inputs):
-        raise UserError(describe(f"out {out}", "a file that is read", "another name"))
+    check_out(out, *inputs)
     given, words = _pairs(pairs), [word for line in _sets(neutral) for word in line]
     sets = _sets(equalise) if equalise else []
     loaded = read_vectors(vectors)

@@ -97,6 +97,27 @@ def write_vectors(path: str | os.PathLike, vectors: WordVectors, format: str | N
             to.close()
 
 
+def check_out(out: str | os.PathLike, *sources: str | os.PathLike) -> None:
+    """Before anything is read or trained: UserError unless ``out`` is a new file, an empty one or one of word vectors,
+    and none of the files that are read."""
+    where, out = f"out {out}", Path(out)
+    if not out.exists():
+        return
+    if not out.is_file():
+        raise UserError(describe(where, "a folder or a device", "the name of a file"))
+    if any(os.path.exists(source) and os.path.samefile(source, out) for source in sources):
+        raise UserError(describe(where, "a file that is read", "another name"))
+    if out.stat().st_size:
+        if not os.access(out, os.W_OK):
+            raise UserError(describe(where, "a read-only file", "one to replace", "choose another name"))
+        try:
+            if sniff(out) == "safetensors":
+                read_vectors(out, most=1)  # a model of another kind is not replaced
+        except UserError:
+            got, do = "a file that holds no word vectors", "choose another name, or remove it"
+            raise UserError(describe(where, got, "a new file, or word vectors to replace", do)) from None
+
+
 def format_for(path: str | os.PathLike, format: str | None = None) -> str:
     """The name of the format to write: the one asked for, or that of the ending."""
     path = Path(path)

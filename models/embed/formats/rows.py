@@ -29,6 +29,8 @@ def read_text(source: Source, headed: bool) -> WordVectors:
         header, at = header_of(data)
         assert header is not None
         count, dim = header
+        if 2 * dim > len(data):
+            raise source.bad(f"a first line that says {dim:,} numbers a word", "as many as the file can hold", COUNTS)
         seen = columns(sample(data, at))
         if dim < 1 or count < 1:
             raise source.bad(f"a first line that says {count:,} words of {dim:,} numbers", "one of each at least")
@@ -86,6 +88,8 @@ def read_binary(source: Source) -> WordVectors:
     count, dim = header
     if dim < 1 or count < 1:
         raise source.bad(f"a first line that says {count:,} words of {dim:,} numbers", "one of each at least")
+    if 4 * dim > len(data):
+        raise source.bad(f"a first line that says {dim:,} numbers a word", "as many as the file can hold", COUNTS)
     n, size, total = source.first(count), 4 * dim, len(data)
     array = np.empty((min(n, (total - at) // (size + 1) + 1), dim), "<f4")
     raw, view, into = [], memoryview(data), memoryview(array).cast("B")

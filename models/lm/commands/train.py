@@ -15,7 +15,8 @@ from minigrad.models.lm.commands.use import print_sample
 from minigrad.models.lm.model import LanguageConfig
 from minigrad.models.lm.presets import PRESETS
 from minigrad.models.lm.presets import preset as settings_of
-from minigrad.models.lm.run import Corpus, LanguageRun, Pace, free_name
+from minigrad.models.lm.run import Corpus, LanguageRun, Pace
+from minigrad.models.place import free_name
 from minigrad.models.recipe import BUDGETS, Recipe
 from minigrad.models.text import read_text
 from minigrad.models.vocabulary import VocabularyConfig
