@@ -1,10 +1,16 @@
 """Floor 7: sequence models: objectives, data, decoding."""
 
+from minigrad.models.embed.formats import read_vectors, write_vectors
+from minigrad.models.embed.glove import GloVe
+from minigrad.models.embed.objectives import CBOW, SkipGram
+from minigrad.models.embed.vectors import WordVectors
 from minigrad.models.lm.cells import register_cell
 from minigrad.models.lm.model import LanguageConfig, LanguageModel
 from minigrad.models.recipe import Recipe
 from minigrad.models.training import Trainer
 from minigrad.models.vocabulary import CharVocabulary, WordVocabulary
 
-__all__ = ["CharVocabulary", "LanguageConfig", "LanguageModel", "Recipe", "Trainer", "WordVocabulary",
-           "register_cell"]  # fmt: skip
+__all__ = [
+    "CBOW", "CharVocabulary", "GloVe", "LanguageConfig", "LanguageModel", "Recipe", "SkipGram", "Trainer",
+    "WordVectors", "WordVocabulary", "read_vectors", "register_cell", "write_vectors",
+]  # fmt: skip

@@ -110,6 +110,8 @@ def _read(path: str | os.PathLike) -> Iterator[str]:
     try:
         with open(path, "rb") as file:
             while data := file.read(BLOCK):
+                if not end and data[:2] in (b"\xff\xfe", b"\xfe\xff"):
+                    raise UserError(_bad(path, "UTF-16", "convert it, for example with iconv -f UTF-16 -t UTF-8"))
                 if b"\0" in data:
                     raise UserError(_bad(path, f"binary data (a zero byte at {end + data.index(0):,})"))
                 begins, end = end == 0, end + len(data)

@@ -217,7 +217,8 @@ class WordVocabulary:
         frequent = sorted((-n, word) for word, n in counts.items() if n >= minimum)[: max(size - 2, 0)]
         if not frequent:
             got = f"{len(counts):,} words, and none that occurs {minimum:,} times" if counts else "no words"
-            raise UserError(describe("vocabulary", got, "one word at least beside <UNK> and <EOS>"))
+            do = "use a smaller --min-count" if counts else ""
+            raise UserError(describe("vocabulary", got, "one word at least beside <UNK> and <EOS>", do))
         return cls((word for _, word in frequent), tokens, lower)
 
     def __len__(self) -> int:

@@ -20,13 +20,14 @@ from minigrad.models.vocabulary import TOKENISERS
 
 
 class Objective(NamedTuple):
-    """How it begins, which settings are its own, and what it takes unless told otherwise."""
+    """How it begins, which settings are its own, and what it takes and calls its loss unless told otherwise."""
 
     begin: Callable[[Words, EmbedConfig], Any]
     own: tuple[str, ...]
     lr: float
     window: int = 5
     epochs: int = 5
+    loss: str = "nats a pair of words"
 
 
 def _word2vec(
@@ -65,8 +66,8 @@ OBJECTIVES = {
     "softmax": Objective(_word2vec(Softmax), ("sample", *SHARED), 0.025),
     "fasttext": Objective(_word2vec(SkipGram, subwords=True), ("negative", "sample", *SHARED, *SUBWORDS), 0.05),
     "fasttext-cbow": Objective(_word2vec(CBOW, subwords=True), ("negative", "sample", *SHARED, *SUBWORDS), 0.05),
-    "glove": Objective(_glove, ("x_max", "alpha", "memory", "threads"), 0.05, 10, 25),
-    "neural": Objective(_neural, ("hidden", "held_out"), 1e-3, 4),
+    "glove": Objective(_glove, ("x_max", "alpha", "memory", "threads"), 0.05, 10, 25, "weighted square a pair"),
+    "neural": Objective(_neural, ("hidden", "held_out"), 1e-3, 4, loss="nats a word"),
 }  # fmt: skip
 
 
@@ -91,7 +92,7 @@ class EmbedConfig(Settings):
     )
     sample: float = real(1e-3, 0, 1, "share of the text above which a word is left out now and then; 0: none",
                          closed=True)  # fmt: skip
-    threads: int | None = whole(None, 1, 1024, "threads; with 1 a run repeats bit for bit  [default: all]")
+    threads: int | None = whole(None, 1, 1024, "threads; with 1 the vectors repeat to the bit  [default: all]")
     min_count: int = whole(5, 1, 10**9, "how often a word must occur to get a vector")
     vocab_size: int | None = whole(None, 2, 2**31 - 3, "words that get vectors, at most")
     tokens: str = choice("words", tuple(TOKENISERS), "words of prose, or what stands between spaces, a sentence a line")

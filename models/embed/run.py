@@ -25,7 +25,7 @@ from minigrad.models.text import Text
 from minigrad.models.training import Diverged
 
 PREFIX = "training."  # of the arrays that only training needs
-SAVE_EVERY = 60.0  # seconds
+SAVE_EVERY = 30.0  # seconds
 
 
 class EmbedRun:
@@ -180,7 +180,7 @@ class EmbedRun:
         click.echo(
             f"{c.objective} of {c.dim} numbers, window {c.window}; {self.text.name}: {total:,} tokens, "
             f"{known:,} of {len(self.words.words):,} words that occur {_count(c.min_count, 'time')} at least; "
-            f"{_count(c.epochs, 'epoch')}{threads}",
+            f"{_count(c.epochs, 'epoch')}{threads}; loss in {OBJECTIVES[c.objective].loss}",
             err=True,
         )
         if self.replaces:

@@ -84,6 +84,8 @@ class WordVectors:
 
     def id(self, word: str) -> int:
         """The row of a word; UserError naming similar ones if it is not there."""
+        if not isinstance(word, str):
+            raise UserError(describe("vectors", f"{word!r}", "a word; rows are those of ``array``"))
         if word not in self._ids:
             near = self.near(word)
             do = f"did you mean {' or '.join(map(repr, near))}?" if near else ""
@@ -95,9 +97,9 @@ class WordVectors:
     def __getitem__(self, word: str | Sequence[str]) -> np.ndarray:
         """The vector (D,) of a word, or those (N, D) of several; one that is not there has one from its n-grams, if
         there are ``subwords``."""
-        if not isinstance(word, str):
+        if not isinstance(word, str) and np.iterable(word):
             return np.stack([self[one] for one in word]) if len(word) else np.empty((0, self.dim), np.float32)
-        if self.subwords is not None and word not in self._ids:
+        if self.subwords is not None and isinstance(word, str) and word not in self._ids:
             return np.asarray(self.subwords.vector(word), np.float32)
         return self.array[self.id(word)]
 

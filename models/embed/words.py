@@ -93,17 +93,18 @@ class WordTraining(Hogwild):
         self.arrays = {"W": model.W.numpy().copy(), "C": model.C.numpy().copy()}
         self.total = int(words.counts.sum())
 
-    def tasks(self) -> list[tuple[int, int]]:
-        """The first token of each piece, and a seed."""
-        pieces = range(0, len(self.words.tokens), PIECE)
+    def tasks(self) -> list[tuple[int, int, float]]:
+        """The pieces of the text in an order drawn anew in each epoch: the first token, a seed, and the share of the
+        epoch that lies before it. (In the order of the text, the end of it would count most.)"""
+        pieces = -(-len(self.words.tokens) // PIECE)
         rng = np.random.default_rng([self.seed, len(self.losses)])
-        return list(zip(pieces, rng.integers(2**63, size=len(pieces)).tolist()))
+        order, seeds = rng.permutation(pieces), rng.integers(2**63, size=pieces)
+        return [(k * PIECE, s, n / pieces) for n, (k, s) in enumerate(zip(order.tolist(), seeds.tolist()))]
 
-    def run(self, task: tuple[int, int]) -> tuple[int, float, int]:
-        first, seed = task
+    def run(self, task: tuple[int, int, float]) -> tuple[int, float, int]:
+        first, seed, before = task
         tokens = self.words.tokens[first : first + PIECE]
-        progress = (len(self.losses) + first / len(self.words.tokens)) / self.epochs
-        rate = self.lr * max(1 - progress, SLOWEST)
+        rate = self.lr * max(1 - (len(self.losses) + before) / self.epochs, SLOWEST)
         blocks = self.drawing(tokens, seed)
         cost = step(self.objective, blocks, self.arrays["W"], self.arrays["C"], rate)
         return int(np.count_nonzero(tokens >= FIRST)), cost, blocks.pairs

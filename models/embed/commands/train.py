@@ -26,8 +26,12 @@ DEFAULT_OUT = Path("runs/vectors.safetensors")
 @click.option("--resume", type=click.Path(path_type=Path), metavar="VECTORS", help="go on with a stopped training")
 @click.pass_context
 def train(ctx: click.Context, text: str, out: Path | None, resume: Path | None, **settings: Any) -> None:
-    """Learn vectors of the words of FILE, a text in UTF-8, however large. Ctrl-C saves."""
-    source = read_text(text)
+    """Learn vectors of the words of FILE (- is the standard input), a text in UTF-8, however large.
+
+    They are saved every 30 seconds; Ctrl-C saves and says how to go on. The loss of an epoch is the exact mean over all
+    its pairs; held out, of a text that is not trained on and in which no frequent word is left out.
+    """
+    source = read_text("/dev/stdin" if text == "-" else text)
     explicit = {k: v for k, v in settings.items() if ctx.get_parameter_source(k) is ParameterSource.COMMANDLINE}
     config, other = None if resume else EmbedConfig.pick(settings), None
     if config:
@@ -50,6 +54,6 @@ def train(ctx: click.Context, text: str, out: Path | None, resume: Path | None, 
         write_vectors(other, run.vectors())
         click.echo(f"wrote {other}", err=True)
     if code == 0:
-        word = run.words.words[min(100, len(run.words.words) - 1)]
+        word = next((w for w in run.words.words[100:] if len(w) > 4 and w.isalpha()), run.words.words[-1])
         click.echo(f"ask: minigrad embed nearest {run.out} {word}", err=True)
     ctx.exit(code)

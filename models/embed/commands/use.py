@@ -93,6 +93,8 @@ def parse_sum(text: str) -> tuple[list[str], list[str]]:
     if parts and parts[0] not in sides:
         parts = ["+", *parts]
     signs, words = parts[::2], parts[1::2]
+    if len(parts) == 2 and any(sign in parts[1][1:] for sign in sides):
+        raise UserError(describe("analogy", repr(text), "spaces around + and -", "write king - man + woman"))
     if not words or len(signs) != len(words) or {*signs} - {*sides} or {*words} & {*sides}:
         do = "write a - b + c for 'b is to a as c is to what?'"
         raise UserError(describe("analogy", repr(text), "words with + or - between them, as king - man + woman", do))
@@ -106,31 +108,33 @@ def _answer(vectors: WordVectors, asked: Sequence[str] | None, read: Callable, t
     """Print what is nearest to each question that ``read`` finds in a line: words, words taken away, and its name."""
     wrong = lines = 0
 
-    def show(line: str) -> None:
+    def show(plus: list[str], minus: list[str], name: str) -> None:
         nonlocal lines
-        for plus, minus, name in read(line):
-            found = vectors.most_similar(plus, minus, topn, method, among)
-            if as_json:
-                _json({"query": name, "method": method, "nearest": found})
-            else:
-                rows = [(word, f"{score:.4f}") for word, score in found]
-                click.echo(("\n" if lines else "") + viz.table((name, SCORES[method]), rows))
-            lines += 1
+        found = vectors.most_similar(plus, minus, topn, method, among)
+        if as_json:
+            _json({"query": name, "method": method, "nearest": found})
+        else:
+            rows = [(word, f"{score:.4f}") for word, score in found]
+            click.echo(("\n" if lines else "") + viz.table((name, SCORES[method]), rows))
+        lines += 1
 
-    if asked is not None:
-        for line in asked:
-            show(line)
-        return
-    terminal, number = sys.stdin.isatty(), 0
-    for number, line in enumerate(_typed(terminal), 1):
+    terminal, number = asked is None and sys.stdin.isatty(), 0
+    for number, line in enumerate(_typed(terminal) if asked is None else asked, 1):
         try:
-            show(line)
-        except UserError as error:  # the other lines are still answered
-            click.echo(str(error) if terminal else f"line {number:,}: {error}", err=True)
+            for question in read(line):
+                show(*question)
+        except UserError as error:  # the others are still answered
+            if asked is not None and len(asked) == 1:
+                raise
+            if as_json:
+                _json({"query": line.strip(), "error": str(error)})
+            click.echo(
+                str(error) if terminal else f"{'line' if asked is None else 'word'} {number:,}: {error}", err=True
+            )
             wrong += 1
     if wrong and not terminal:
-        got = f"{wrong:,} of {number:,} lines without an answer"
-        raise UserError(describe("standard input", got, "words with vectors", "see above"))
+        got = f"{wrong:,} of {number:,} without an answer"
+        raise UserError(describe("questions", got, "words with vectors", "see above"))
 
 
 def _typed(terminal: bool) -> Iterator[str]:

@@ -111,8 +111,8 @@ def check_out(out: str | os.PathLike, *sources: str | os.PathLike) -> None:
         if not os.access(out, os.W_OK):
             raise UserError(describe(where, "a read-only file", "one to replace", "choose another name"))
         try:
-            if sniff(out) == "safetensors":
-                read_vectors(out, most=1)  # a model of another kind is not replaced
+            if sniff(out) in ("safetensors", "glove", "word2vec-text"):  # a model of another kind, or prose
+                read_vectors(out, most=3)
         except UserError:
             got, do = "a file that holds no word vectors", "choose another name, or remove it"
             raise UserError(describe(where, got, "a new file, or word vectors to replace", do)) from None
