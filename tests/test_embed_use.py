@@ -72,10 +72,18 @@ def test_questions_from_the_standard_input():
 
 def test_a_line_without_an_answer_does_not_stop_the_others():
     found = typed("king\nquen\napple\n", "embed", "nearest", "v.txt", "--json", code=2)
-    assert [json.loads(line)["query"] for line in found.stdout.splitlines()] == ["king", "apple"]
+    answers = [json.loads(line) for line in found.stdout.splitlines()]
+    assert [a["query"] for a in answers] == ["king", "quen", "apple"] and list(answers[1]) == ["query", "error"]
     first, last = found.stderr.strip().splitlines()
     assert first.startswith("line 2: ") and "did you mean 'queen'" in first
-    assert last.startswith("error: ") and "1 of 3 lines" in last
+    assert last.startswith("error: ") and "1 of 3" in last
+
+
+def test_words_go_on_after_one_that_is_not_there():
+    for asked in (["king quen apple"], ["king", "quen", "apple"]):
+        found = typed("", "embed", "nearest", "v.txt", "--topn", 1, *asked, code=2) if len(asked) > 1 else typed(
+            asked[0], "embed", "nearest", "v.txt", "--topn", 1, code=2)  # fmt: skip
+        assert "king" in found.stdout and "apple" in found.stdout and "did you mean 'queen'" in found.stderr
 
 
 def test_in_a_terminal_a_wrong_word_is_no_end(monkeypatch, capsys):

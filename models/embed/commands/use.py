@@ -61,7 +61,7 @@ def nearest(vectors: Path, words: tuple[str, ...], **how: Any) -> None:
     minigrad embed nearest vectors.bin --json < words.txt
     """
     found = read_vectors(vectors)
-    _answer(found, words or None, lambda line: [([word], [], word) for word in line.split()], **how)
+    _answer(found, words or None, lambda word: ([word], [], word), by_word=True, **how)
 
 
 @embed.command()
@@ -79,7 +79,7 @@ def analogy(vectors: Path, terms: tuple[str, ...], **how: Any) -> None:
     minigrad embed analogy vectors.bin "paris - france + italy" --method mul --topn 3
     """
     found = read_vectors(vectors)
-    _answer(found, [" ".join(terms)] if terms else None, lambda line: [(*parse_sum(line), line)], **how)
+    _answer(found, [" ".join(terms)] if terms else None, lambda line: (*parse_sum(line), line), by_word=False, **how)
 
 
 def parse_sum(text: str) -> tuple[list[str], list[str]]:
@@ -103,9 +103,9 @@ def parse_sum(text: str) -> tuple[list[str], list[str]]:
     return sides["+"], sides["-"]
 
 
-def _answer(vectors: WordVectors, asked: Sequence[str] | None, read: Callable, topn: int, method: str,
+def _answer(vectors: WordVectors, asked: Sequence[str] | None, read: Callable, by_word: bool, topn: int, method: str,
             among: int | None, as_json: bool) -> None:  # fmt: skip
-    """Print what is nearest to each question that ``read`` finds in a line: words, words taken away, and its name."""
+    """Print what is nearest to each line or word as ``read`` understands it: words, words taken away, and its name."""
     wrong = lines = 0
 
     def show(plus: list[str], minus: list[str], name: str) -> None:
@@ -120,18 +120,17 @@ def _answer(vectors: WordVectors, asked: Sequence[str] | None, read: Callable, t
 
     terminal, number = asked is None and sys.stdin.isatty(), 0
     for number, line in enumerate(_typed(terminal) if asked is None else asked, 1):
-        try:
-            for question in read(line):
-                show(*question)
-        except UserError as error:  # the others are still answered
-            if asked is not None and len(asked) == 1:
-                raise
-            if as_json:
-                _json({"query": line.strip(), "error": str(error)})
-            click.echo(
-                str(error) if terminal else f"{'line' if asked is None else 'word'} {number:,}: {error}", err=True
-            )
-            wrong += 1
+        for question in line.split() if by_word else [line]:
+            try:
+                show(*read(question))
+            except UserError as error:  # the others are still answered
+                if asked is not None and len(asked) == 1:
+                    raise
+                if as_json:
+                    _json({"query": question.strip(), "error": str(error)})
+                place = "" if terminal else f"{'line' if asked is None else 'word'} {number:,}: "
+                click.echo(f"{place}{error}", err=True)
+                wrong += 1
     if wrong and not terminal:
         got = f"{wrong:,} of {number:,} without an answer"
         raise UserError(describe("questions", got, "words with vectors", "see above"))
