@@ -6,9 +6,16 @@ small task with them, and, if it helps, go on to learn them there (fine-tuning).
     python -m tests.benchmarks transfer                     2. and 3.
 
 TRANSFER_DATA is a folder with uci_sentiment (sentences of three sites, 0 or 1: is it praise?) and wnut17 (tweets with
-the names of people, places and so on marked); VECTORS is a file of vectors; SEEDS and TASKS (as ``names``) may be set.
-Of each task and start (random, frozen, fine-tuned) the learning rate is chosen by the validation part with the first
-seed, and in each run the epoch whose parameters are kept. What the test part gives decides nothing.
+the names of people, places and so on marked); VECTORS is a file of vectors. SEEDS, TASKS (as ``names``) and STARTS
+(as ``frozen``) may be set.
+
+random:      the same model with the same words; their numbers are drawn
+random+UNK:  as one does without vectors: words that occur once, or only elsewhere, share the row <UNK>
+frozen:      the numbers are the vectors, and stay
+fine-tuned:  they learn
+
+Of each task and start the learning rate is chosen by the validation part with the first seed, and in each run the epoch
+whose parameters are kept. What the test part gives decides nothing.
 """
 
 from __future__ import annotations
@@ -38,7 +45,7 @@ from minigrad.models.vocabulary import END, TOKENISERS, WordVocabulary
 from minigrad.nn.module import Seed, as_generator
 
 Sentence = tuple[list[str], Any]  # words, and their tags or a label
-STARTS = ("random", "frozen", "fine-tuned")
+STARTS = ("random", "random+UNK", "frozen", "fine-tuned")
 RATES = (2e-3, 5e-3)
 EPOCHS = 12
 
@@ -232,12 +239,12 @@ def learn(task: Task, vectors: WordVectors, start: str, lr: float, seed: int) ->
     """The best score on the validation part, those on the test part then, and how many words had a vector."""
     counts = Counter(normal(word) for words, _ in task.train for word in words)
     others = {normal(word) for part in (task.validation, task.test) for words, _ in part for word in words}
-    if start == "random":  # what occurs once is <UNK>, so that it learns what an unknown word is
+    if start == "random+UNK":
         known = {word for word, n in counts.items() if n > 1}
     else:
         known = {*counts, *(w for w in others if w in vectors or vectors.subwords)}
     vocabulary = WordVocabulary(sorted(known - {"<unk>", END}), "spaces")
-    if start == "random":
+    if start.startswith("random"):
         layer, found = nn.Embedding(len(vocabulary), vectors.dim, scale=0.1, generator=seed), "none"
     else:
         layer, found = vectors.embedding(vocabulary, freeze=start == "frozen", generator=seed)
@@ -278,7 +285,7 @@ def main() -> None:
         task = TASKS[name](Path(os.environ["TRANSFER_DATA"]))
         print(f"{name}: {len(task.train):,} sentences to learn from, {len(task.validation):,} to validate, "
               f"{len(task.test):,} to test", flush=True)  # fmt: skip
-        for start in STARTS:
+        for start in os.environ.get("STARTS", ",".join(STARTS)).split(","):
             lr, found = measured(task, vectors, start, int(os.environ.get("SEEDS", 5)))
             for score in found[0]:
                 values = [run[score] for run in found]
