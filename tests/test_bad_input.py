@@ -18,7 +18,7 @@ TEXTS = {
     "empty": (b"", "empty"),
     "binary": (b"\x7fELF\0\0\1", "binary"),
     "latin1": ("caf\xe9 ".encode("latin-1") * 1000, "not UTF-8"),
-    "utf16": (TEXT.encode("utf-16"), "binary"),
+    "utf16": (TEXT.encode("utf-16"), "iconv -f UTF-16"),
     "short": (b"abc", "longer text"),
     "one": (b"a" * 5000, "two different"),
 }

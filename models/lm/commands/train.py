@@ -12,7 +12,7 @@ from click.core import ParameterSource
 from minigrad.errors import UserError, describe
 from minigrad.models.lm.commands import chosen_text, lm, text_option
 from minigrad.models.lm.commands.use import print_sample
-from minigrad.models.lm.model import LanguageConfig
+from minigrad.models.lm.model import LanguageConfig, LanguageModel
 from minigrad.models.lm.presets import PRESETS
 from minigrad.models.lm.presets import preset as settings_of
 from minigrad.models.lm.run import Corpus, LanguageRun, Pace
@@ -32,6 +32,21 @@ def _preset(ctx: click.Context, _: click.Parameter, name: str | None) -> str | N
     return name
 
 
+def _begin_with(path: str, model: LanguageModel) -> None:
+    """Vectors of words become the rows of a model's embedding; those of other words are drawn."""
+    from minigrad.models.embed.formats import read_vectors
+
+    if model.vocabulary.unit != "word":
+        raise UserError(describe("vectors", "a model of characters", "one of words", "add --level word"))
+    found, where = read_vectors(path), f"vectors {path}"
+    if found.dim != model.config.embedding:
+        expected = f"as many as --embedding, {model.config.embedding}"
+        raise UserError(describe(where, f"{found.dim} numbers a word", expected, f"set --embedding {found.dim}"))
+    layer, report = found.embedding(model.vocabulary, generator=model.generator)
+    model.embedding.weight.data = layer.weight.data
+    click.echo(f"{where}: {report}", err=True)
+
+
 @lm.command()
 @text_option
 @click.option(
@@ -42,6 +57,7 @@ def _preset(ctx: click.Context, _: click.Parameter, name: str | None) -> str | N
     help=f"settings of a published model, as defaults: {', '.join(PRESETS)}",
 )
 @click.option("--validation", metavar="FILE", help="UTF-8 text to validate with, instead of the last tenth of --text")
+@click.option("--vectors", metavar="FILE", help="vectors of words that the embedding begins with, of as many numbers")
 @VocabularyConfig.options
 @LanguageConfig.options
 @Recipe.options
@@ -60,6 +76,7 @@ def train(
     text: str | None,
     preset: str | None,
     validation: str | None,
+    vectors: str | None,
     out: Path | None,
     resume: Path | None,
     prompt: str,
@@ -74,8 +91,8 @@ def train(
     corpus = Corpus(chosen_text(text), None if validation is None else read_text(validation))
     pace = Pace.pick(settings)
     explicit = {k: v for k, v in settings.items() if ctx.get_parameter_source(k) is ParameterSource.COMMANDLINE}
-    if resume and preset:
-        raise UserError(describe("resume", "a preset", "none", "a resumed run keeps its settings"))
+    if resume and (given := "a preset" if preset else vectors and f"--vectors {vectors}"):
+        raise UserError(describe("resume", given, "none", "a resumed run keeps its settings"))
     if preset and explicit.get("level") == "char" != PRESETS[preset]["level"]:
         got = f"--level char with --preset {preset}, the settings of a model of words"
         raise UserError(describe("level", got, "one of the two", "leave one out, or take --preset char-rnn"))
@@ -91,6 +108,8 @@ def train(
             config, recipe = LanguageConfig.pick(settings), Recipe.pick(settings)
             spelling = VocabularyConfig.pick(settings)
             run = LanguageRun.new(corpus, config, recipe, out or own, pace, spelling)
+            if vectors:
+                _begin_with(vectors, run.model)
         run.model.vocabulary.encode(prompt, "prompt")
         files = {"--text": text, "--validation": validation}
         code = run.run([word for name, path in files.items() if path is not None for word in (name, path)])
