@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from benchmarks import bench_transfer as transfer
 from cli_cases import TINY, fails, folder_fixture, run  # noqa: F401
 
 from minigrad import nn
@@ -11,7 +12,6 @@ from minigrad.errors import UserError
 from minigrad.models import LanguageModel, WordVocabulary
 from minigrad.models.embed.formats import write_vectors
 from minigrad.models.embed.vectors import WordVectors
-from tests.benchmarks import bench_transfer as transfer
 
 PRAISE = [(["Good", "film", "!"], 1), (["bad"], 0), (["a", "BAD", "1"], 0), (["good"], 1), (["a", "good", "one"], 1)]
 NAMES = [
