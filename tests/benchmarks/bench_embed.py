@@ -164,9 +164,7 @@ def main() -> None:
                         side.ask(save=f"{temp}/vectors.npz")
                         measured[name].append(quality(f"{temp}/vectors.npz", held_out, objective))
                 own, other = (statistics.median(speeds[name]) for name in ("minigrad", "gensim"))
-                print(
-                    f"{objective}, {P} thread(s): minigrad {own:,.0f} words/s, gensim {other:,.0f}, {own / other:.2f}x"
-                )
+                print(f"{objective}, threads {P}: minigrad {own:,.0f} words/s, gensim {other:,.0f}, {own / other:.2f}x")
                 for name in sides:
                     means = {key: statistics.mean(m[key] for m in measured[name]) for key in measured[name][0]}
                     print(f"    {name:9}" + "".join(f"  {key} {mean:.4g}" for key, mean in means.items()), flush=True)
