@@ -33,6 +33,17 @@ def free_name(path: Path) -> Path:
     return free
 
 
+@contextmanager
+def reserved(given: Path | None, default: Path) -> Iterator[Path]:
+    """``given``, or a free name for ``default``, which is free again if nothing came of it."""
+    own = given or free_name(default)
+    try:
+        yield own
+    finally:
+        if not given and own.exists() and not own.stat().st_size:
+            own.unlink()
+
+
 def older(path: Path) -> Path:
     """What a file is called once another has taken its place: ``lm.old.safetensors``, ``lm.old.metrics.jsonl``."""
     stem, dot, ending = path.name.partition(".")

@@ -1,5 +1,6 @@
 """How the tests call the command line, and a folder with a text and a model."""
 
+import builtins
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,19 @@ def folder_fixture(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     Path("text.txt").write_text(TEXT)
     return tmp_path
+
+
+@pytest.fixture(name="without_matplotlib")
+def without_matplotlib_fixture(monkeypatch):
+    """As where it is not installed."""
+    real = builtins.__import__
+
+    def without(name, *rest):
+        if name.split(".")[0] == "matplotlib":
+            raise ImportError(name)
+        return real(name, *rest)
+
+    monkeypatch.setattr(builtins, "__import__", without)
 
 
 def run(*arguments, code=0):

@@ -1,13 +1,12 @@
 """minigrad embed plot: pictures, the page, and what is refused."""
 
-import builtins
 import json
 from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
 import pytest
-from cli_cases import fails, folder_fixture, run, snapshot  # noqa: F401
+from cli_cases import fails, folder_fixture, run, snapshot, without_matplotlib_fixture  # noqa: F401
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_look import drawn
@@ -196,14 +195,6 @@ def test_bad_input(vectors):
     assert snapshot(Path()) == before
 
 
-def test_the_page_needs_no_matplotlib(vectors, monkeypatch):
-    real = builtins.__import__
-
-    def without(name, *rest):
-        if name.split(".")[0] == "matplotlib":
-            raise ImportError(name)
-        return real(name, *rest)
-
-    monkeypatch.setattr(builtins, "__import__", without)
+def test_the_page_needs_no_matplotlib(vectors, without_matplotlib):
     assert "pip install 'minigrad[plot]'" in fails("embed", "plot", vectors, "--out", "a.png")
     plot(vectors, "--out", "a.html")

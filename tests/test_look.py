@@ -1,13 +1,12 @@
 """The commands that look into a model: tables, pictures, and what they refuse."""
 
-import builtins
 import json
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
 import numpy as np
 import pytest
-from cli_cases import fails, folder_fixture, model_fixture, run, snapshot, train  # noqa: F401
+from cli_cases import fails, folder_fixture, model_fixture, run, snapshot, train, without_matplotlib_fixture  # noqa: F401
 
 from minigrad import viz
 from minigrad.errors import UserError
@@ -171,15 +170,7 @@ def test_unknown_words(words):
     assert "2 words" in fails("lm", "nearest", words, "the cat")
 
 
-def test_without_matplotlib(model, monkeypatch):
-    real = builtins.__import__
-
-    def without(name, *rest):
-        if name.split(".")[0] == "matplotlib":
-            raise ImportError(name)
-        return real(name, *rest)
-
-    monkeypatch.setattr(builtins, "__import__", without)
+def test_without_matplotlib(model, without_matplotlib):
     assert "pip install 'minigrad[plot]'" in fails("lm", "curves", "m.metrics.jsonl", "--plot", "a.png")
     assert "validation" in run("lm", "curves", "m.metrics.jsonl").stdout
 

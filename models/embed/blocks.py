@@ -44,18 +44,22 @@ class Blocks(NamedTuple):
 # ---------------------------------------------------------------- kernels
 
 
-def random_bits(state):
-    """64 random bits: SplitMix64 (Steele, Lea and Flood 2014)."""
-    s = state[0] + np.uint64(0x9E3779B97F4A7C15)
-    state[0] = s
+def stirred(s):
+    """The two rounds of SplitMix64 (Steele, Lea and Flood 2014)."""
     s = (s ^ (s >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    s = (s ^ (s >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return (s ^ (s >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+
+
+def random_bits(state):
+    """64 random bits: SplitMix64."""
+    state[0] += np.uint64(0x9E3779B97F4A7C15)
+    s = stirred(state[0])
     return s ^ (s >> np.uint64(31))
 
 
-def random_below(state, n):
-    """An integer of 0 .. n-1, n < 2^32."""
-    return np.int64(((random_bits(state) >> np.uint64(32)) * np.uint64(n)) >> np.uint64(32))
+def below(bits, n):
+    """An integer of 0 .. n-1, n < 2^32, of the upper half of 64 random bits."""
+    return np.int64(((bits >> np.uint64(32)) * np.uint64(n)) >> np.uint64(32))
 
 
 def random_share(state):
@@ -88,7 +92,7 @@ def outputs_of(word, negatives, bins, path, path_start, turns, state, outputs, l
     m += 1
     for _ in range(negatives):
         bits = random_bits(state)
-        i = np.int64(((bits >> np.uint64(32)) * np.uint64(bins.shape[0])) >> np.uint64(32))
+        i = below(bits, bins.shape[0])
         low = np.int64(bits & np.uint64(0xFFFFFFFF))
         drawn = i if low < np.int64(bins[i, 0]) else np.int64(bins[i, 1])
         if drawn != word:
@@ -110,7 +114,7 @@ def draw_blocks(tokens, keep, window, negatives, bins, path, path_start, turns, 
         word = kept[t]
         if word < 0:
             continue
-        reach = 1 + random_below(state, window)
+        reach = 1 + below(random_bits(state), window)
         first, last = t, t
         while first > 0 and t - first < reach and kept[first - 1] >= 0:
             first -= 1

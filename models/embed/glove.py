@@ -15,6 +15,7 @@ from minigrad.engine import Tensor
 from minigrad.errors import UserError, describe
 from minigrad.kernels.cpu.build import Kernel
 from minigrad.kernels.cpu.micro import fast_add
+from minigrad.models.embed.blocks import below, stirred
 from minigrad.models.embed.cooccurrence import Counts, count
 from minigrad.models.embed.hogwild import Hogwild, Report
 from minigrad.nn.module import Parameter, Seed, as_generator
@@ -62,10 +63,7 @@ def draw_kernel(ij, xs, first, last, turned, seed, i, j, x):
     for k in range(first, last):
         a, b = ij[4 * k + turned], ij[4 * k + 1 - turned]
         if turned == 0 or a != b:
-            z = (seed + np.uint64(k)) * np.uint64(0x9E3779B97F4A7C15)  # splitmix64 (Steele, Lea and Flood 2014)
-            z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-            z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-            r = np.int64(((z >> np.uint64(32)) * np.uint64(n + 1)) >> np.uint64(32))  # 0 .. n
+            r = below(stirred((seed + np.uint64(k)) * np.uint64(0x9E3779B97F4A7C15)), n + 1)
             i[n], j[n], x[n] = i[r], j[r], x[r]
             i[r], j[r], x[r] = a, b, xs[2 * k + 1]
             n += 1

@@ -12,7 +12,7 @@ from minigrad.models.embed.commands import embed
 from minigrad.models.embed.config import EmbedConfig
 from minigrad.models.embed.formats import check_out, format_for, write_vectors
 from minigrad.models.embed.run import EmbedRun
-from minigrad.models.place import free_name
+from minigrad.models.place import reserved
 from minigrad.models.text import read_text
 
 DEFAULT_OUT = Path("runs/vectors.safetensors")
@@ -40,16 +40,9 @@ def train(ctx: click.Context, text: str, out: Path | None, resume: Path | None, 
         format_for(out)
         check_out(out, text)
         out, other = out.with_suffix(".safetensors"), out
-    own = None if out or resume else free_name(DEFAULT_OUT)
-    try:
-        if config is None:
-            run = EmbedRun.resume(resume, source, explicit, out)
-        else:
-            run = EmbedRun.new(source, config, out or own)
+    with reserved(out or resume, DEFAULT_OUT) as place:
+        run = EmbedRun.new(source, config, place) if config else EmbedRun.resume(resume, source, explicit, out)
         code = run.run([text, *(["--out", str(other)] if other else [])])
-    finally:
-        if own and own.exists() and not own.stat().st_size:  # nothing came of it
-            own.unlink()
     if code == 0 and other:
         write_vectors(other, run.vectors())
         click.echo(f"wrote {other}", err=True)

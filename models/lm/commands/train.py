@@ -16,7 +16,7 @@ from minigrad.models.lm.model import LanguageConfig, LanguageModel
 from minigrad.models.lm.presets import PRESETS
 from minigrad.models.lm.presets import preset as settings_of
 from minigrad.models.lm.run import Corpus, LanguageRun, Pace
-from minigrad.models.place import free_name
+from minigrad.models.place import reserved
 from minigrad.models.recipe import BUDGETS, Recipe
 from minigrad.models.text import read_text
 from minigrad.models.vocabulary import VocabularyConfig
@@ -96,8 +96,7 @@ def train(
     if preset and explicit.get("level") == "char" != PRESETS[preset]["level"]:
         got = f"--level char with --preset {preset}, the settings of a model of words"
         raise UserError(describe("level", got, "one of the two", "leave one out, or take --preset char-rnn"))
-    own = None if out or resume else free_name(DEFAULT_OUT)
-    try:
+    with reserved(out or resume, DEFAULT_OUT) as place:
         if resume:
             run = LanguageRun.resume(resume, corpus, explicit, out, pace)
         else:
@@ -107,15 +106,12 @@ def train(
                 settings["minutes"] = DEFAULT_MINUTES
             config, recipe = LanguageConfig.pick(settings), Recipe.pick(settings)
             spelling = VocabularyConfig.pick(settings)
-            run = LanguageRun.new(corpus, config, recipe, out or own, pace, spelling)
+            run = LanguageRun.new(corpus, config, recipe, place, pace, spelling)
             if vectors:
                 _begin_with(vectors, run.model)
         run.model.vocabulary.encode(prompt, "prompt")
         files = {"--text": text, "--validation": validation}
         code = run.run([word for name, path in files.items() if path is not None for word in (name, path)])
-    finally:
-        if own and own.exists() and not own.stat().st_size:  # nothing came of it
-            own.unlink()
     if code == 0:
         click.echo()
         print_sample(run.model, 500, 0.8, prompt, run.trainer.recipe.seed)
