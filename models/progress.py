@@ -12,6 +12,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+import click
 from tqdm import tqdm
 
 from minigrad.nn.checkpoint import write_atomically
@@ -41,6 +42,11 @@ class Bar:
 
     def close(self) -> None:
         self.tqdm.close()
+
+
+def print_json(record: Any) -> None:
+    """One line of JSON; it knows no NaN and no Inf, so those are null."""
+    click.echo(json.dumps(json.loads(json.dumps(record), parse_constant=lambda name: None), ensure_ascii=False))
 
 
 def read_records(path: Path) -> list[dict[str, Any]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import sys
@@ -20,6 +19,7 @@ from minigrad.models.embed import evaluate
 from minigrad.models.embed.commands import embed
 from minigrad.models.embed.formats import check_out, format_for, read_vectors, write_vectors
 from minigrad.models.embed.vectors import METHODS, WordVectors
+from minigrad.models.progress import print_json
 from minigrad.models.text import read_text
 
 SCORES = {"add": "cosine", "mul": "3CosMul", "euclidean": "distance"}
@@ -32,11 +32,6 @@ method_option = click.option(
     "--method", type=click.Choice(METHODS), default="add", show_default=True,
     help="cosine with the sum (3CosAdd), product of cosines (3CosMul), or distance between the vectors as they are",
 )  # fmt: skip
-
-
-def _json(record: Any) -> None:
-    """One line of JSON; it knows no NaN, so that is null."""
-    click.echo(json.dumps(json.loads(json.dumps(record), parse_constant=lambda name: None), ensure_ascii=False))
 
 
 # ---------------------------------------------------------------- questions
@@ -112,7 +107,7 @@ def _answer(vectors: WordVectors, asked: Sequence[str] | None, read: Callable, b
         nonlocal lines
         found = vectors.most_similar(plus, minus, topn, method, among)
         if as_json:
-            _json({"query": name, "method": method, "nearest": found})
+            print_json({"query": name, "method": method, "nearest": found})
         else:
             rows = [(word, f"{score:.4f}") for word, score in found]
             click.echo(("\n" if lines else "") + viz.table((name, SCORES[method]), rows))
@@ -127,7 +122,7 @@ def _answer(vectors: WordVectors, asked: Sequence[str] | None, read: Callable, b
                 if asked is not None and len(asked) == 1:
                     raise
                 if as_json:
-                    _json({"query": question.strip(), "error": str(error)})
+                    print_json({"query": question.strip(), "error": str(error)})
                 place = "" if terminal else f"{'line' if asked is None else 'word'} {number:,}: "
                 click.echo(f"{place}{error}", err=True)
                 wrong += 1
@@ -187,7 +182,7 @@ def evaluation(vectors: Path, analogies: str | None, similarity: str | None, amo
         head = ("similarity", "Spearman", "Pearson", "pairs", "skipped: unknown word")
         texts.append(viz.table(head, [(Path(str(similarity)).name, *values, found.pairs, found.skipped)]))
     if as_json:
-        _json(record)
+        print_json(record)
     else:
         click.echo("\n\n".join(texts))
 
@@ -231,7 +226,7 @@ def debias(vectors: Path, pairs: str | None, neutral: str, equalise: str | None,
     write_vectors(out, fair)
     if as_json:
         rows = zip(words, before.tolist(), after.tolist())
-        _json({"pairs": given, "sets": sets, "bias": {word: [b, a] for word, b, a in rows}})
+        print_json({"pairs": given, "sets": sets, "bias": {word: [b, a] for word, b, a in rows}})
         return
     order = np.argsort(-np.abs(before), kind="stable")[:SHOWN]
     click.echo(f"cosine with the bias, which points to {given[0][0]} from {given[0][1]}")

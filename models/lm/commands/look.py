@@ -5,7 +5,6 @@ Each prints a table, and draws with ``--plot`` a PNG or SVG.
 
 from __future__ import annotations
 
-import json
 import shutil
 import sys
 from collections.abc import Iterable, Sequence
@@ -25,7 +24,7 @@ from minigrad.models.lm.commands import chosen_text, lm, model_argument, text_op
 from minigrad.models.lm.commands.use import warn_of_unknown
 from minigrad.models.lm.model import LanguageConfig, LanguageModel
 from minigrad.models.lm.score import unknown
-from minigrad.models.progress import Bar, clock
+from minigrad.models.progress import Bar, clock, print_json
 from minigrad.models.vocabulary import CharVocabulary
 
 BACK = (0, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10_000)
@@ -42,11 +41,6 @@ def _known(ctx: click.Context, parameter: click.Parameter, names: tuple[str, ...
     for name in names:
         cell_of(LanguageConfig(cell=name).cell)
     return names
-
-
-def _json(record: Any) -> None:
-    """One line of JSON; it knows no NaN and no Inf, so those are null."""
-    click.echo(json.dumps(json.loads(json.dumps(record), parse_constant=lambda name: None), ensure_ascii=False))
 
 
 def _draw(figure: Any, path: Path) -> None:
@@ -116,7 +110,7 @@ def gradients(models: tuple[Path, ...], text: str | None, cells: tuple[str, ...]
             click.echo(f"the gradient of {name} overflowed: its norm is {norm}", err=True)
     faded = {name: inspect.fading(n) for name, n in norms.items()}
     if as_json:
-        _json({
+        print_json({
             "length": length, "norms": {name: n.tolist() for name, n in norms.items()},
             "fading": {name: f._asdict() for name, f in faded.items()},
             "clipping": {name: [c._asdict() for c in cs] for name, cs in effects.items()},
@@ -199,7 +193,7 @@ def gates(model: Path, text: str, unit: int | None, layer: int, colour: bool | N
     figure = _gate_figure(symbols, values, title) if plot else None
     if as_json:
         record = {"unit": unit, "layer": layer, "symbols": symbols, **{n: v.tolist() for n, v in values.items()}}
-        _json(record)
+        print_json(record)
     else:
         click.echo(f"unit {unit} of layer {layer}, {loaded.config.cell}")
         if sys.stdout.isatty() if colour is None else colour:
@@ -292,7 +286,7 @@ def nearest(model: Path, words: tuple[str, ...], count: int, as_json: bool, plot
         found[word] = [(_shown(vocabulary.token(i)), cosine) for i, cosine in near]
     figure = _nearest_figure(found, vocabulary.unit) if plot else None
     if as_json:
-        _json(found)
+        print_json(found)
     else:
         for k, (word, near) in enumerate(found.items()):
             click.echo(("\n" if k else "") + viz.table((_shown(word), "cosine"), [(w, f"{c:6.3f}") for w, c in near]))
@@ -339,7 +333,7 @@ def curves(metrics: tuple[Path, ...], x: str, as_json: bool, plot: Path | None) 
             into[name] = (a * factor, b)
     head = ("run", "steps", "time", "training", "validation", "best", "at step")
     if as_json:
-        _json([dict(zip(head, row)) for row in rows])
+        print_json([dict(zip(head, row)) for row in rows])
     else:
         click.echo(viz.table(head, [(*row[:3], *(f"{loss:.4f}" for loss in row[3:6]), row[6]) for row in rows]))
     if plot:
@@ -383,7 +377,7 @@ def agreement(cells: tuple[str, ...], as_json: bool, plot: Path | None, **values
         bar.close()
     if as_json:
         scores = {c: {"mean": a.mean(0).tolist(), "runs": a.tolist()} for c, a in found.items()}
-        _json({**settings.to_json(), "distance": distances, "accuracy": scores})
+        print_json({**settings.to_json(), "distance": distances, "accuracy": scores})
     else:
         trained = settings.longest
         click.echo(f"right verbs of {settings.sentences} at each distance, mean of {settings.seeds} trainings "
