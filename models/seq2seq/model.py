@@ -116,9 +116,9 @@ class Seq2Seq(nn.Module):
         B, there = values.shape[0], np.arange(S) < np.asarray(lengths)[:, None]  # (B, S)
         if config.attention == "location":
             there &= np.arange(S) < config.positions
-        zeros = lambda n: Tensor(np.zeros((B, n), np.float32))
+        zeros = lambda n: Tensor(np.zeros((B, n), values.dtype))
         fed = zeros(config.readout) if config.input_feeding else None
-        bias = Tensor(np.where(there, 0.0, NEVER).astype(np.float32))
+        bias = Tensor(np.where(there, 0.0, NEVER).astype(values.dtype))
         return tuple(layers), fed, zeros(S) if config.coverage else None, Memory(keys, values, bias)
 
     # ---------------------------------------------------------------- decoder
@@ -131,8 +131,8 @@ class Seq2Seq(nn.Module):
         own = {name: w for name, w in self.attention.items() if name != "W"}
         if "L" in own:
             S, known = state[3].bias.shape[1], config.positions
-            more = Tensor(np.zeros((max(S - known, 0), config.hidden), np.float32))
-            own["L"] = own["L"][:S] if known >= S else ops.concat([own["L"], more], 0)
+            more = Tensor(np.zeros((max(S - known, 0), config.hidden), own["L"].dtype))
+            own["L"] = ops.concat([own["L"], more], 0) if S > known else own["L"][:S]
         return cell, SimpleNamespace(layers=layers, **own)
 
     def _inputs(self, ids: np.ndarray) -> tuple[Tensor, tuple[Tensor, ...]]:
@@ -141,7 +141,7 @@ class Seq2Seq(nn.Module):
         if not (self.training and config.dropout):
             return x, ()
         shape = (config.layers - 1, *x.shape[:2], config.hidden)
-        masks = (self.generator.random(shape, np.float32) >= config.dropout) / np.float32(1 - config.dropout)
+        masks = (self.generator.random(shape, np.float32) >= config.dropout) / x.dtype.type(1 - config.dropout)
         return x, tuple(Tensor(mask) for mask in masks)
 
     def decode(self, ids: np.ndarray, state: Any, lengths: Any = None) -> tuple[Tensor, Tensor | None, Tensor | None]:
@@ -154,16 +154,15 @@ class Seq2Seq(nn.Module):
     def _sampled(self, ids: np.ndarray, state: Any) -> tuple[Tensor, Tensor | None, Tensor | None]:
         """``decode``, but a coin for each symbol after the first decides whether it is read as given, or as the model
         itself draws it (Bengio et al. 2015, "Scheduled sampling")."""
-        (cell, p), found, read = self._cell(state), [], ids[0]
+        (cell, p), found = self._cell(state), []
         coins = self.generator.random(ids.shape) < self.config.scheduled_sampling
         for t in range(len(ids)):
+            read = ids[t]
             if t and coins[t].any():
                 with no_grad():
                     logits = self.output.logits(found[-1][0]).numpy()
                 drawn = draw(np.exp(log_softmax(logits.astype(np.float64))), self.generator)
-                read = np.where(coins[t], drawn, ids[t])
-            else:
-                read = ids[t]
+                read = np.where(coins[t], drawn, read)
             x, masks = self._inputs(read[None])
             state, y = cell(p, (x[0], tuple(m[0] for m in masks)), state)
             found.append(_parts(y))
