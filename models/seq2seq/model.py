@@ -132,7 +132,7 @@ class Seq2Seq(nn.Module):
         if "L" in own:
             S, known = state[3].bias.shape[1], config.positions
             more = Tensor(np.zeros((max(S - known, 0), config.hidden), own["L"].dtype))
-            own["L"] = ops.concat([own["L"], more], 0) if S > known else own["L"][:S]
+            own["L"] = ops.concat([own["L"], more], 0) if known < S else own["L"][:S]
         return cell, SimpleNamespace(layers=layers, **own)
 
     def _inputs(self, ids: np.ndarray) -> tuple[Tensor, tuple[Tensor, ...]]:
