@@ -41,7 +41,10 @@ OTHERS = [
 #         s.corpus_chrf(h, r[:1]).score, s.corpus_chrf(h, r, word_order=2).score,
 #         s.CHRF(word_order=2, lowercase=True).corpus_score(h, r).score,
 #         *[s.sentence_bleu(h[i], [REFERENCES[i]]).score for i in range(6)])"                     sacrebleu 2.6.0
-PRINTED = """71.103395 77.453270 79.151384 65.108962 30.318275 64.130857 65.239076 69.253302 42.383656 57.735027 53.316754 0.000000 23.643540 96.357495"""
+PRINTED = """
+71.103395 77.453270 79.151384 65.108962 30.318275 64.130857 65.239076 69.253302
+42.383656 57.735027 53.316754 0.000000 23.643540 96.357495
+"""
 
 
 def found():
@@ -69,8 +72,8 @@ def test_a_line_of_a_score_says_what_it_depends_on():
 
 # few words, so that n-grams are found again; and any text at all
 words = st.sampled_from(
-    ["the", "The", "cat", "isn't", "3.5", "1,000", "5-3", "a.", ",", '"x"', "(y)", "&quot;", "&amp;lt;", "-", "'", "été",
-     "猫", "мир", "<skipped>", "z\u00a0z", "…", "$", "_", "\t", "-\n"]
+    ["the", "The", "cat", "isn't", "3.5", "1,000", "5-3", "a.", ",", '"x"', "(y)", "&quot;", "&amp;lt;", "-", "'",
+     "été", "猫", "мир", "<skipped>", "z\u00a0z", "…", "$", "_", "\t", "-\n"]
 )  # fmt: skip
 lines = st.lists(words, max_size=9).map(" ".join) | st.text(max_size=12)
 corpora = st.integers(1, 3).flatmap(lambda n: st.lists(st.tuples(*[lines] * (n + 1)), min_size=1, max_size=6))

@@ -123,8 +123,8 @@ def _bleu_counts(split: Callable[[str], list[str]], line: str, references: Seque
 
 
 def _bleu_value(effective: bool, counts: Sequence[int]) -> tuple[float, str]:
-    """BP exp(mean of ln p_n), BP = min(1, exp(1 - reference / length)); smoothed as mteval does: the first p_n without a
-    match is 1 / (2 n-grams), the next 1 / (4 n-grams), ..."""
+    """BP exp(mean of ln p_n), BP = min(1, exp(1 - reference / length)); smoothed as mteval does: the first p_n without
+    a match is 1 / (2 n-grams), the next 1 / (4 n-grams), ..."""
     length, other, matches, totals = counts[0], counts[1], counts[2 : 2 + ORDER], counts[2 + ORDER :]
     brevity = 1.0 if length >= other else math.exp(1 - other / length) if length else 0.0
     precisions, value, halved, order = [0.0] * ORDER, 0.0, 1, ORDER
@@ -314,6 +314,8 @@ def compare(hypotheses_a: Sequence[str], hypotheses_b: Sequence[str], references
     scores = kind.score(a, number), kind.score(b, number)
     low, high = np.quantile(differences, (0.025, 0.975)).tolist()
     mean, better, worse = (float(values.mean()) for values in (differences, differences > 0, differences < 0))
-    text = (f"{kind.name}: a {scores[0].value:.2f}, b {scores[1].value:.2f}; a - b {mean:.2f} on average, 95 % of "
-            f"{resamples:,} resamples between {low:.2f} and {high:.2f}; a better in {better:.1%}, b in {worse:.1%}")  # fmt: skip
+    text = (
+        f"{kind.name}: a {scores[0].value:.2f}, b {scores[1].value:.2f}; a - b {mean:.2f} on average, 95 % of "
+        f"{resamples:,} resamples between {low:.2f} and {high:.2f}; a better in {better:.1%}, b in {worse:.1%}"
+    )
     return Comparison(*scores, mean, low, high, better, worse, text)
