@@ -1,1 +1,1 @@
-"""Floor 7: sequence to sequence: a text from another one, as a language model that is told what to write of."""
+"""Floor 7: sequence to sequence: the distribution of an output given an input of another length."""
