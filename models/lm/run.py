@@ -18,7 +18,8 @@ import numpy as np
 from minigrad import nn
 from minigrad.errors import UserError, describe
 from minigrad.models.batches import Sentences, Windows
-from minigrad.models.lm.model import LanguageConfig, LanguageModel, Training
+from minigrad.models.files import Training
+from minigrad.models.lm.model import LanguageConfig, LanguageModel
 from minigrad.models.place import kept, metrics_of, older, unchanged
 from minigrad.models.progress import Bar, Metrics, clock, interruptible, seconds_until
 from minigrad.models.recipe import BUDGETS, Recipe
