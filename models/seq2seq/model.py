@@ -29,40 +29,25 @@ from minigrad.nn.module import Parameter, Seed, as_generator
 SCALE = 0.1  # of the embeddings at the start
 
 
-@nn.loadable
-class Seq2Seq(nn.Module):
-    """Encoder: embedding (Vs, D), recurrent layers, all their outputs m (B, S, H) as memory, and a bridge from their
-    last states to the decoder's first: h = tanh(M h_S + n), c = M c_S + n. Decoder: see ``attention``.
+class EncoderDecoder(nn.Module):
+    """What does not depend on the kind of source. A class derived from it makes x (S, B, D) of a source (``embedded``).
 
-    Sources are ids (S, B) with lengths (B,); targets ids (T, B), each with its end symbol, and -100 behind it.
-
-    >>> from minigrad.models import CharVocabulary
-    >>> v = CharVocabulary.of("abc\\n")
-    >>> model = Seq2Seq(Seq2SeqConfig(hidden=8, embedding=4), v, v, generator=0)
-    >>> loss, _ = model.loss(v.encode("cab")[:, None], [3], v.encode("bac\\n")[:, None])
-    >>> loss.shape
-    ()
+    Encoder: recurrent layers over x, all their outputs m (B, S, H) as memory, and a bridge from their last states to
+    the decoder's first: h = tanh(M h_S + n), c = M c_S + n. Decoder: see ``attention``.
     """
 
-    def __init__(self, config: Seq2SeqConfig, source: Vocabulary, target: Vocabulary, *, generator: Seed = None):
-        self.config, self.source, self.target = config, source, target
+    def __init__(self, config: Seq2SeqConfig, target: Vocabulary, *, generator: Seed = None):
+        self.config, self.target = config, target
         self.generator = rng = as_generator(generator)
         D, H, R = config.embedding, config.hidden, config.readout
         kind, options, _ = cell_of(config.cell)
         both = config.direction == "both"
-        self.source_embedding = nn.Embedding(len(source), D, sparse=True, scale=SCALE, generator=rng)
+        options = {**options, "generator": rng}
         self.embedding = nn.Embedding(len(target), D, sparse=not config.tied, scale=SCALE, generator=rng)
-        self.encoder = kind(
-            D,
-            H // 2 if both else H,
-            config.layers,
-            bidirectional=both,
-            dropout=config.dropout,
-            generator=rng,
-            **options,
-        )
-        self.bridge = [nn.Linear(H, H, generator=rng) for _ in range(config.layers * kind.states)]
-        self.decoder = kind(D + config.fed, H, config.layers, generator=rng, **options)
+        width, n = (H // 2 if both else H), config.layers
+        self.encoder = kind(D, width, n, bidirectional=both, dropout=config.dropout, **options)
+        self.bridge = [nn.Linear(H, H, generator=rng) for _ in range(n * kind.states)]
+        self.decoder = kind(D + config.fed, H, n, **options)
         self.attention = self._attention(rng, H, R) if config.attention != "none" else {}
         self.dropout = nn.Dropout(config.dropout, generator=rng)
         self.output = Exact(R, len(target), generator=rng)
@@ -85,13 +70,16 @@ class Seq2Seq(nn.Module):
 
     # ---------------------------------------------------------------- encoder
 
+    def embedded(self, source: Any) -> Tensor:
+        """x (S, B, D)."""
+        raise NotImplementedError(f"{type(self).__name__} has no sources")
+
     def encode(self, source: Any, lengths: Any) -> tuple[Tensor, Any]:
         """What the encoder says of each position (S, B, H), and its last states (layers, B, H)."""
         source, lengths = np.asarray(source), np.asarray(lengths)
         if self.config.direction == "backward":
-            source = np.take_along_axis(source, reversed_rows(len(source), lengths), 0)
-        x = self.dropout(self.source_embedding(source))
-        outputs, state = self.encoder(x, lengths=lengths)
+            source = source[reversed_rows(len(source), lengths), np.arange(len(lengths))]
+        outputs, state = self.encoder(self.dropout(self.embedded(source)), lengths=lengths)
         return outputs, tree_map(self._directions_joined, state)
 
     def _directions_joined(self, s: Tensor) -> Tensor:
@@ -229,6 +217,29 @@ class Seq2Seq(nn.Module):
         """The state of some rows, in that order."""
         return tree_map(lambda s: Tensor(s.numpy()[rows]), state)
 
+
+@nn.loadable
+class Seq2Seq(EncoderDecoder):
+    """p(y | x) of lines of symbols. Sources are ids (S, B) with lengths (B,); targets ids (T, B), each with its end
+    symbol, and -100 behind it.
+
+    >>> from minigrad.models import CharVocabulary
+    >>> v = CharVocabulary.of("abc\\n")
+    >>> model = Seq2Seq(Seq2SeqConfig(hidden=8, embedding=4), v, v, generator=0)
+    >>> loss, _ = model.loss(v.encode("cab")[:, None], [3], v.encode("bac\\n")[:, None])
+    >>> loss.shape
+    ()
+    """
+
+    def __init__(self, config: Seq2SeqConfig, source: Vocabulary, target: Vocabulary, *, generator: Seed = None):
+        super().__init__(config, target, generator=generator)
+        self.source = source
+        rng = self.generator
+        self.source_embedding = nn.Embedding(len(source), config.embedding, sparse=True, scale=SCALE, generator=rng)
+
+    def embedded(self, source: Any) -> Tensor:
+        return self.source_embedding(source)
+
     # ---------------------------------------------------------------- on disk
 
     def save(self, path: str | os.PathLike, training: Training | None = None) -> None:
@@ -248,17 +259,18 @@ class Seq2Seq(nn.Module):
         parameters, meta, training = read_model(path, "Seq2Seq")
         config = Seq2SeqConfig.from_json(where, meta.get("config"))
         source, target = (vocabulary_from_json(where, meta.get(name)) for name in ("source", "target"))
-        check_sizes(where, _sizes(config, len(source), len(target), cell_of(config.cell, where)[2]), parameters)
+        expected = sizes(config, len(target), where) | {"source_embedding.weight": (len(source), config.embedding)}
+        check_sizes(where, expected, parameters)
         model = cls(config, source, target, generator=0)
         fill(where, model, parameters)
         return model, training
 
 
-def _sizes(config: Seq2SeqConfig, source: int, target: int, gates: int) -> dict[str, tuple[int, ...]]:
+def sizes(config: Seq2SeqConfig, target: int, where: str) -> dict[str, tuple[int, ...]]:
     """Shapes of the matrices that say how large all others are."""
-    H, D = config.hidden, config.embedding
+    H, D, gates = config.hidden, config.embedding, cell_of(config.cell, where)[2]
     n = H // 2 if config.direction == "both" else H
-    expected: dict[str, tuple[int, ...]] = {"source_embedding.weight": (source, D), "embedding.weight": (target, D)}
+    expected: dict[str, tuple[int, ...]] = {"embedding.weight": (target, D)}
     for k in range(config.layers):
         expected[f"encoder.weight_hh_l{k}"] = (gates * n, n)
         expected[f"decoder.weight_hh_l{k}"] = (gates * H, H)
