@@ -2,9 +2,9 @@
 first parameters and learning rates, one after the other for as long.
 
 ``python -m tests.benchmarks translate`` reads PAIRS, a file of English and French lines with a tab between them (as
-Tatoeba's fra.txt of manythings.org). MINUTES of training for each of SIDES (default 60; ``attention plain torch``),
-SAVE: a folder for the models. What torch has learned goes into minigrad's model for the test, so that all are decoded by
-the same beam search.
+Tatoeba's fra.txt of manythings.org). Each of SIDES (default ``attention plain torch``) has MINUTES (default 60) for its
+training or, if set, EPOCHS; SAVE is a folder for the models. What torch has learned goes into minigrad's model for the
+test, so that all are decoded by the same beam search.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ SHOWN = 5  # translations of each side
 class Side:
     """One of ``SIDES`` in a process of its own."""
 
-    def __init__(self, name: str, pairs: str, minutes: float):
+    def __init__(self, name: str, pairs: str, budget: dict[str, float]):
         from minigrad.models import Recipe, Trainer
         from minigrad.models.seq2seq.model import Seq2Seq, Seq2SeqConfig
         from minigrad.models.seq2seq.pairs import PairConfig, Pairs
@@ -36,9 +36,9 @@ class Side:
         self.name = name
         how = PairConfig(swap=True, unique=True, longest=12, limit=100_000, validation_share=0.01, test_share=0.01)
         self.parts = how.split(how.read(pairs))
-        spelling = LineVocabularyConfig(level="subword", vocab_size=6000)
+        spelling = LineVocabularyConfig(level="subword", vocab_size=4000)
         source, target = spelling.build(self.parts.training.sources), spelling.build(self.parts.training.targets)
-        self.recipe = Recipe(batch=64, lr=2e-3, warmup=500, clip=1.0, minutes=minutes, seed=1)
+        self.recipe = Recipe(batch=64, lr=2e-3, warmup=500, clip=1.0, seed=1, **budget)
         self.batches = Pairs.of(self.parts.training, source, target, 64, seed=1)
         self.validation = Pairs.of(self.parts.validation, source, target, 64, seed=1)
         shape = {"hidden": 256, "embedding": 256, "dropout": 0.3, "label_smoothing": 0.1}
@@ -64,19 +64,21 @@ class Side:
         batch, _ = self.batches(number)
         return self.torch.step(batch, self.recipe.rate(number + 1, number / self.batches.per_epoch, progress))
 
-    def train(self, seconds: float) -> dict[str, Any]:
-        """For so long: nats, steps, epochs, and tokens of the targets a second."""
-        began, number, losses = time.perf_counter(), 0, []
-        shown = 0.0
-        while (used := time.perf_counter() - began) < seconds:
-            losses.append(self.step(number, used / seconds))
+    def train(self) -> dict[str, Any]:
+        """Steps, epochs, and tokens of the targets a second."""
+        seconds, steps = 60 * (self.recipe.minutes or 0), (self.recipe.epochs or 0) * self.batches.per_epoch
+        began, number, losses, shown = time.perf_counter(), 0, [], 0.0
+        while (progress := number / steps if steps else (time.perf_counter() - began) / seconds) < 1:
+            losses.append(self.step(number, progress))
             number += 1
-            if used - shown > seconds / 12:
-                shown = used
-                print(f"{self.name}: {used / 60:5.1f} min  loss {np.mean(losses[-200:]):.3f}", file=sys.stderr, flush=True)
-        epochs = number / self.batches.per_epoch
-        return {"steps": number, "epochs": epochs, "tokens/s": self.batches.symbols * epochs / used,
-                "loss": float(np.mean(losses[-500:]))}  # fmt: skip
+            if progress > shown:
+                shown += 1 / 12
+                minutes = (time.perf_counter() - began) / 60
+                line = f"{self.name}: {minutes:5.1f} min  loss {np.mean(losses[-200:]):.3f}"
+                print(line, file=sys.stderr, flush=True)
+        used, epochs = time.perf_counter() - began, number / self.batches.per_epoch
+        return {"steps": number, "epochs": epochs, "minutes": used / 60, "loss": float(np.mean(losses[-500:])),
+                "tokens/s": self.batches.symbols * epochs / used}  # fmt: skip
 
     def test(self, beam: int, save: str) -> dict[str, Any]:
         """Validation, BLEU and chrF of the test pairs, and the first few translations."""
@@ -90,7 +92,7 @@ class Side:
         test = self.parts.test
         found = {"validation": self.model.evaluate(self.validation)}
         for width in (1, beam):
-            how = Decoding(beam=width, length_penalty="average")
+            how = Decoding(beam=width)
             out = [best[0].text for best in translate(self.model, test.sources, how)]
             found |= {f"beam {width} {s.name}": s.text for s in
                       (metric(out, list(test.targets)) for metric in (bleu, chrf, exact))}  # fmt: skip
@@ -99,7 +101,7 @@ class Side:
 
 
 def serve() -> None:
-    """Requests: {"pairs", "minutes"}, {"train": seconds}, {"test": beam, "save"}."""
+    """Requests: {"pairs", "budget"}, {"train"}, {"test": beam, "save"}."""
     side: Any = None
     for line in sys.stdin:
         request = json.loads(line)
@@ -107,22 +109,23 @@ def serve() -> None:
             side = Side(os.environ["SIDE"], **request)
             answer = side.facts()
         elif "train" in request:
-            answer = side.train(request["train"])
+            answer = side.train()
         else:
             answer = side.test(request["test"], request["save"])
         print(json.dumps(answer), flush=True)
 
 
 def main() -> None:
-    pairs, minutes = os.environ.get("PAIRS"), float(os.environ.get("MINUTES", 60))
+    pairs, epochs = os.environ.get("PAIRS"), os.environ.get("EPOCHS")
+    budget = {"epochs": int(epochs)} if epochs else {"minutes": float(os.environ.get("MINUTES", 60))}
     if not pairs:
         print("set PAIRS to a file of English and French lines, a tab between them")
         return
     for name in os.environ.get("SIDES", " ".join(SIDES)).split():
         side = Worker("bench_translate", SIDE=name)
-        facts = side.ask(pairs=pairs, minutes=minutes)
+        facts = side.ask(pairs=pairs, budget=budget)
         print(f"\n{name}: {json.dumps(facts)}", flush=True)
-        print(f"{name}: {json.dumps(side.ask(train=60 * minutes))}", flush=True)
+        print(f"{name}: {json.dumps(side.ask(train=True))}", flush=True)
         found = side.ask(test=5, save=os.environ.get("SAVE", ""))
         samples = found.pop("samples")
         for key, value in found.items():
