@@ -1,7 +1,7 @@
 """Floor 7: recipes of published language models, by name: what ``minigrad lm train --preset`` sets.
 
 Each is the settings in which the paper, or the code published with it, differs from the defaults of ``LanguageConfig``,
-``Recipe`` and ``Pace``; any option of the command line overrides them.
+``WindowRecipe`` and ``TextPace``; any option of the command line overrides them.
 """
 
 from __future__ import annotations
