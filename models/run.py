@@ -17,6 +17,7 @@ import numpy as np
 
 from minigrad import nn
 from minigrad.errors import UserError, describe
+from minigrad.models.files import Training
 from minigrad.models.place import kept, metrics_of, older, unchanged
 from minigrad.models.progress import Bar, Metrics, clock, interruptible, seconds_until
 from minigrad.models.recipe import BUDGETS, Recipe
@@ -50,7 +51,7 @@ class Run:
     symbols: float  # such in a step, about
 
     def __init__(self, corpus: Any, model: Any, recipe: Any, out: Path, pace: Any, spelling: Any,
-                 training: tuple[dict[str, np.ndarray], dict[str, Any]] | None = None):  # fmt: skip
+                 training: Training | None = None):  # fmt: skip
         self.corpus, self.model, self.out, self.pace, self.spelling = corpus, model, out, pace, spelling
         self.recipe = recipe
         if recipe.judged and not pace.validations:

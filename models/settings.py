@@ -49,9 +49,9 @@ def named(default: str, ok: Callable[[Any], bool], expected: str, help: str) -> 
     return _field(default, str, expected, ok, help)
 
 
-def flag(help: str) -> Any:
-    """False unless asked for."""
-    return _field(False, bool, "true or false", lambda v: type(v) is bool, help)
+def flag(help: str, default: bool = False) -> Any:
+    """True or false."""
+    return _field(default, bool, "true or false", lambda v: type(v) is bool, help)
 
 
 def _field(default: Any, type_: Any, expected: str, ok: Callable[[Any], bool], help: str) -> Any:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 
-from minigrad.engine import Tensor, tensor
+from minigrad.engine import Tensor, no_grad, tensor
 from minigrad.errors import MinigradError, ShapeError, describe
 from minigrad.kernels import BACKENDS
 
@@ -72,6 +73,17 @@ class Module:
 
     def eval(self) -> Module:
         return self.train(False)
+
+    @contextmanager
+    def inference(self) -> Iterator[None]:
+        """Inside, no dropout, and nothing is recorded."""
+        before = self.training
+        self.eval()
+        try:
+            with no_grad():
+                yield
+        finally:
+            self.train(before)
 
     def requires_grad_(self, mode: bool = True) -> Module:
         """Learn all parameters from now on, or freeze them: those are no ``parameters`` for an optimiser and get no

@@ -7,27 +7,22 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from minigrad import nn, ops
-from minigrad.engine import Tensor, no_grad
+from minigrad.engine import Tensor
 from minigrad.engine.tree import leaves, rebuild
-from minigrad.errors import MinigradError, UserError, describe
+from minigrad.errors import UserError, describe
+from minigrad.models.files import Training, check_sizes, fill, read_model, write_model
 from minigrad.models.lm.cells import CELLS, EXPECTED, cell_of, is_cell
 from minigrad.models.lm.score import log_probabilities, stream
 from minigrad.models.lm.softmaxes import SOFTMAXES, make_softmax, shapes
 from minigrad.models.settings import Settings, choice, flag, named, real, whole
 from minigrad.models.vocabulary import Vocabulary, vocabulary_from_json
 from minigrad.nn.module import Parameter, Seed, as_generator
-
-TRAINING = "training."  # prefix of the tensors of a checkpoint that only a resumed training needs
-
-Training = tuple[dict[str, np.ndarray], dict[str, Any]]
 
 
 def _share(help: str) -> Any:
@@ -228,17 +223,6 @@ class LanguageModel(nn.Module):
         rows, old = Tensor(fresh[:, None]), leaves(state)  # (B, 1)
         return rebuild(state, [ops.where(rows, new, s) for new, s in zip(self.start or [0.0] * len(old), old)])
 
-    @contextmanager
-    def inference(self) -> Iterator[None]:
-        """No dropout, nothing recorded."""
-        before = self.training
-        self.eval()
-        try:
-            with no_grad():
-                yield
-        finally:
-            self.train(before)
-
     # ---------------------------------------------------------------- its use
 
     def evaluate(self, ids: np.ndarray, *, streams: int = 1, window: int = 256) -> float:
@@ -262,12 +246,8 @@ class LanguageModel(nn.Module):
 
     def save(self, path: str | os.PathLike, training: Training | None = None) -> None:
         """The model as one file; with ``training``, arrays and facts from which a training goes on."""
-        tensors = self.state_dict()
-        if not all(np.isfinite(a).all() for a in tensors.values()):
-            raise UserError(describe(f"save {path}", "parameters that are NaN or Inf", "finite ones"))
-        arrays, facts = training or ({}, None)
-        meta = {"class": "LanguageModel", "config": self.config.to_json(), "vocabulary": self.vocabulary.to_json()}
-        nn.write(path, {**tensors, **{TRAINING + name: a for name, a in arrays.items()}}, {**meta, "training": facts})
+        made_of = {"config": self.config.to_json(), "vocabulary": self.vocabulary.to_json()}
+        write_model(path, self, made_of, training)
 
     @classmethod
     def load(cls, path: str | os.PathLike) -> LanguageModel:
@@ -278,23 +258,13 @@ class LanguageModel(nn.Module):
     def load_for_training(cls, path: str | os.PathLike) -> tuple[LanguageModel, Training | None]:
         """The model, and what was given to ``save`` as ``training``."""
         where = f"checkpoint {path}"
-        tensors, meta = nn.read(path)
-        if meta.get("class") != "LanguageModel":
-            raise UserError(describe(where, f"a model of class {meta.get('class')!r}", "a LanguageModel"))
-        if bad := [name for name, a in tensors.items() if a.dtype.kind == "f" and not np.isfinite(a).all()]:
-            raise UserError(describe(where, f"{bad[0]} with NaN or Inf", "finite numbers"))
+        parameters, meta, training = read_model(path, "LanguageModel")
         config = LanguageConfig.from_json(where, meta.get("config"))
         vocabulary = vocabulary_from_json(where, meta.get("vocabulary"))
-        parameters = {name: a for name, a in tensors.items() if not name.startswith(TRAINING)}
         _check_sizes(where, config, len(vocabulary), parameters)
         model = cls(config, vocabulary, generator=0)
-        try:
-            model.load_state_dict(parameters)
-        except MinigradError as error:
-            raise UserError(f"[{where}] {error}") from None
-        facts = meta.get("training")
-        arrays = {name.removeprefix(TRAINING): a for name, a in tensors.items() if name.startswith(TRAINING)}
-        return model, (arrays, facts) if isinstance(facts, dict) else None
+        fill(where, model, parameters)
+        return model, training
 
 
 def _mean_square(x: Tensor, counted: np.ndarray) -> Tensor:
@@ -316,8 +286,4 @@ def _check_sizes(where: str, config: LanguageConfig, symbols: int, parameters: d
     if not config.tied:
         output = shapes(config.softmax, config.features, symbols)
         expected |= {f"output.{name}": shape for name, shape in output.items()}
-    for name, shape in expected.items():
-        found = parameters[name].shape if name in parameters else "none"
-        if found != shape:
-            got = f"{name} {found} under a configuration that means {shape}"
-            raise UserError(describe(where, got, "equal sizes", "the file is damaged"))
+    check_sizes(where, expected, parameters)
