@@ -12,10 +12,9 @@ from typing import Any
 import numpy as np
 
 from minigrad.errors import UserError, describe
+from minigrad.models import joiners
 from minigrad.models.settings import Settings, choice, flag, whole
-
-UNKNOWN, END = "<UNK>", "<EOS>"
-
+from minigrad.models.subwords import END, UNKNOWN, SubwordVocabulary
 
 # ---------------------------------------------------------------- what a word is
 
@@ -37,7 +36,9 @@ _PROSE = re.compile(
 TOKENISERS: dict[str, Callable[[str], list[str]]] = {
     "words": _PROSE.findall,
     "spaces": lambda text: text.replace("\n", f" {END} ").split(),
+    "lines": joiners.tokenise,
 }
+OF_TEXTS = ("words", "spaces")  # those that put in where a sentence ends
 
 
 def whole_words(blocks: Iterable[str]) -> Iterator[str]:
@@ -101,8 +102,18 @@ class CharVocabulary:
         return cls.build([text], minimum)
 
     @classmethod
+    def of_lines(cls, lines: Iterable[str], minimum: int = 1) -> CharVocabulary:
+        """That of lines without their ends: the line end is ``end``, and characters never seen are ``<UNK>``.
+
+        >>> v = CharVocabulary.of_lines(["ab", "b"])
+        >>> v.encode("abc").tolist(), v.end, v.unknown
+        ([1, 2, 3], 0, 3)
+        """
+        return cls(cls.build(lines, minimum).symbols + "\n", unknown=True)
+
+    @classmethod
     def build(cls, blocks: Iterable[str], minimum: int = 1) -> CharVocabulary:
-        """The same of a text that is read block by block."""
+        """The same as ``of``, of a text that is read block by block."""
         counts = np.zeros(0x110000, np.int64)  # of each code point
         for block in blocks:
             found = np.bincount(_codes(block))
@@ -153,6 +164,10 @@ class CharVocabulary:
         """The text; ``<UNK>`` is shown as U+FFFD, the replacement character."""
         return "".join(self.symbols[i] if i != self.unknown else "\ufffd" for i in ids)
 
+    def join(self, tokens: Iterable[str]) -> str:
+        """The text of what ``split`` or ``token`` gave."""
+        return "".join(tokens)
+
     def token(self, i: int) -> str:
         return UNKNOWN if i == self.unknown else self.symbols[i]
 
@@ -179,6 +194,8 @@ class WordVocabulary:
              "words": for prose. Letters and digits with inner apostrophes and hyphens, numbers with inner points and
              commas, and each punctuation mark by itself. Line ends are wrapping. A sentence ends behind ``. ! ?`` and
              their closing quotes or brackets before a space (but not in ``Mr.`` and the like), and at an empty line.
+             "lines": for one line at a time, which ``decode`` gives back. Letters and digits, and each mark by itself,
+             with a joiner, U+FFED, where there is no space. No ends of sentences.
     lower:   whether capital letters are read as small ones
 
     >>> v = WordVocabulary.of('"Stop, Mr. Fox!" The fox\\nstopped.\\n', lower=True)
@@ -238,8 +255,13 @@ class WordVocabulary:
         return np.fromiter(map(self._get, tokens, repeat(self.unknown)), np.int32, len(tokens))
 
     def decode(self, ids: Iterable[int]) -> str:
-        """Words with spaces between them, and a line end for each ``<EOS>``."""
-        text = " ".join("\n" if i == self.end else self.words[i] for i in ids)
+        """Words with spaces between them, and a line end for each ``<EOS>``; of "lines" the line as it was."""
+        return self.join(self.words[i] for i in ids)
+
+    def join(self, tokens: Iterable[str]) -> str:
+        """The text of what ``split`` or ``token`` gave."""
+        tokens = ("\n" if t == END else t for t in tokens)
+        text = joiners.detokenise(tokens) if self.tokens == "lines" else " ".join(tokens)
         return text.replace("\n ", "\n").replace(" \n", "\n")
 
     def token(self, i: int) -> str:
@@ -263,7 +285,7 @@ class WordVocabulary:
         return vocabulary
 
 
-Vocabulary = CharVocabulary | WordVocabulary
+Vocabulary = CharVocabulary | WordVocabulary | SubwordVocabulary
 
 
 @dataclass(frozen=True)
@@ -277,7 +299,7 @@ class VocabularyConfig(Settings):
     level: str = choice("char", ("char", "word"), "what the model reads and writes one by one")
     vocab_size: int | None = whole(None, 3, 10**9, "words, <UNK> and <EOS> that are told apart  [default: 10,000]")
     min_count: int = whole(1, 1, 10**9, "how often a word or character must occur, rarer ones becoming <UNK>")
-    tokens: str = choice("words", tuple(TOKENISERS), "words of prose, or what stands between spaces, a sentence a line")
+    tokens: str = choice("words", OF_TEXTS, "words of prose, or what stands between spaces, a sentence a line")
     lower: bool = flag("read capital letters of words as small ones")
 
     def __post_init__(self) -> None:
@@ -298,6 +320,41 @@ class VocabularyConfig(Settings):
         return WordVocabulary.build(blocks, self.vocab_size or 10_000, self.min_count, self.tokens, self.lower)
 
 
+@dataclass(frozen=True)
+class LineVocabularyConfig(Settings):
+    """What a vocabulary of lines is made of, one for each side of pairs.
+
+    >>> v = LineVocabularyConfig().build(["Go on!", "Go."])
+    >>> v.split("Go!"), v.decode(v.encode("Go on."))
+    (['Go', '￭!'], 'Go on.')
+    """
+
+    level: str = choice("word", ("char", "word", "subword"), "what the model reads and writes one by one")
+    vocab_size: int | None = whole(None, 3, 10**9, "words or subwords that are told apart  [default: 10,000]")
+    min_count: int = whole(1, 1, 10**9, "how often a word (of subwords: a character) must occur, rarer being <UNK>")
+    lower: bool = flag("read capital letters as small ones")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.level == "char" and (self.vocab_size or self.lower):
+            given = "--vocab-size" if self.vocab_size else "--lower"
+            raise UserError(describe("level", f"{given} with characters", "words or subwords", "leave it out"))
+
+    @property
+    def unit(self) -> str:
+        return "character" if self.level == "char" else self.level
+
+    def build(self, lines: Iterable[str]) -> Vocabulary:
+        """That of lines without their ends."""
+        if self.level == "char":
+            return CharVocabulary.of_lines(lines, self.min_count)
+        size = self.vocab_size or 10_000
+        if self.level == "subword":
+            return SubwordVocabulary.build(lines, size, minimum=self.min_count, lower=self.lower)
+        # each a block of its own: a block may end within a word
+        return WordVocabulary.build((f"{line}\n" for line in lines), size, self.min_count, "lines", self.lower)
+
+
 def vocabulary_from_json(where: str, values: Any) -> Vocabulary:
     """The vocabulary that ``to_json`` gave; UserError if a file holds anything else.
 
@@ -305,7 +362,7 @@ def vocabulary_from_json(where: str, values: Any) -> Vocabulary:
     [2, 3]
     """
     kind = values.get("kind") if isinstance(values, dict) else None
-    for known in (CharVocabulary, WordVocabulary):
+    for known in (CharVocabulary, WordVocabulary, SubwordVocabulary):
         if kind == known.kind:
             return known.from_json(where, values)
-    raise UserError(describe(where, "a damaged vocabulary", "one of characters or words"))
+    raise UserError(describe(where, "a damaged vocabulary", "one of characters, words or subwords"))

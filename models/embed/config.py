@@ -16,7 +16,7 @@ from minigrad.models.embed.objectives import CBOW, SkipGram, Softmax
 from minigrad.models.embed.subwords import NGrams
 from minigrad.models.embed.words import Words, WordTraining
 from minigrad.models.settings import Settings, choice, flag, real, whole
-from minigrad.models.vocabulary import TOKENISERS
+from minigrad.models.vocabulary import OF_TEXTS
 
 
 class Objective(NamedTuple):
@@ -95,7 +95,7 @@ class EmbedConfig(Settings):
     threads: int | None = whole(None, 1, 1024, "threads; with 1 the vectors repeat to the bit  [default: all]")
     min_count: int = whole(5, 1, 10**9, "how often a word must occur to get a vector")
     vocab_size: int | None = whole(None, 2, 2**31 - 3, "words that get vectors, at most")
-    tokens: str = choice("words", tuple(TOKENISERS), "words of prose, or what stands between spaces, a sentence a line")
+    tokens: str = choice("words", OF_TEXTS, "words of prose, or what stands between spaces, a sentence a line")
     lower: bool = flag("read capital letters as small ones")
     held_out: float | None = real(None, 0, 0.5, "the last share of the text, to validate with  [default: 0.01]",
                                   closed=True)  # fmt: skip
