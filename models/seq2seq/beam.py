@@ -79,12 +79,12 @@ class Decoding(Settings):
     def penalty(self, n: Any) -> Any:
         """lp(n): what the log-probability of n symbols is divided by.
 
-        >>> [Decoding(length_penalty=name, alpha=1.0).penalty(7) for name in ("none", "average", "gnmt")]
+        >>> [float(Decoding(length_penalty=name, alpha=1.0).penalty(7)) for name in ("none", "average", "gnmt")]
         [1.0, 7.0, 2.0]
         """
-        if self.length_penalty == "none":
-            return n * 0 + 1.0
-        return np.maximum(n, 1) * 1.0 if self.length_penalty == "average" else ((5 + n) / 6) ** self.alpha
+        if self.length_penalty == "gnmt":
+            return ((5 + n) / 6) ** self.alpha
+        return np.maximum(n, 1) ** float(self.length_penalty == "average")
 
 
 class Hypothesis(NamedTuple):
@@ -116,7 +116,7 @@ def search(model: Any, source: np.ndarray, lengths: np.ndarray, how: Decoding, *
     limits = how.limits(lengths)  # (B,)
     found = [_Found(how, int(n)) for n in lengths]
     floor, ceiling = np.full(len(lengths), -np.inf), how.penalty(limits)  # (B,): what a score must exceed; lp
-    generators = [np.random.default_rng([how.seed, *ids[:n].tolist()]) for ids, n in zip(source.T, lengths)]
+    generators = [_generator(how, ids[:n]) for ids, n in zip(source.T, lengths)]
     live = _Live.of(len(lengths), len(source) if how.coverage_penalty else 0, beside)
     state = model.start(source, lengths)
     if beside > 1:
@@ -207,8 +207,10 @@ class _Found:
         found = []
         for kept in (self.complete, self.cut):
             for negative, total, ids, path in kept[: self.how.n_best - len(found)]:
-                weights = np.reshape([a[r, : self.S] for a, r in zip(attention, path)], (len(ids), self.S))
-                found.append(Hypothesis(-negative, total, ids, weights if attention else None, kept is self.complete))
+                weights = np.empty((len(ids), self.S), np.float32) if attention else None
+                for t in range(len(ids) if attention else 0):
+                    weights[t] = attention[t][path[t], : self.S]
+                found.append(Hypothesis(-negative, total, ids, weights, kept is self.complete))
         return found
 
 
@@ -242,6 +244,11 @@ def _forbid(logp: np.ndarray, ids: np.ndarray, how: Decoding, end: int, unknown:
         again = (windows[..., :-1] == ids[:, None, t - n + 1 :]).all(-1)  # the symbols that one is still missing to
         rows, at = np.nonzero(again)
         logp[rows, windows[rows, at, -1]] = -np.inf
+
+
+def _generator(how: Decoding, source: np.ndarray) -> np.random.Generator | None:
+    """Of a sentence and the seed, so that company changes nothing."""
+    return np.random.default_rng([how.seed, *source.tolist()]) if how.temperature else None
 
 
 def _drawn(logp: np.ndarray, sentence: np.ndarray, how: Decoding, generators: list) -> tuple[np.ndarray, np.ndarray]:

@@ -45,6 +45,13 @@ def translate(model: Any, lines: Iterable[str], how: Decoding | None = None,
     long), which does not change what comes out. ``16 * batch`` lines are read ahead; with a batch of 1, none. An empty
     line has an empty translation. A line that the vocabulary cannot encode is an error, raised when all lines before
     it are translated.
+
+    >>> from minigrad.models import CharVocabulary
+    >>> from minigrad.models.seq2seq.model import Seq2Seq, Seq2SeqConfig
+    >>> v = CharVocabulary.of("abc\\n")
+    >>> model = Seq2Seq(Seq2SeqConfig(hidden=8, embedding=4), v, v, generator=0)
+    >>> [len(found) for found in translate(model, ["cab", "", "a"], Decoding(n_best=3))]
+    [3, 1, 3]
     """
     how = how or Decoding()
     V = len(model.target)

@@ -24,7 +24,15 @@ class Scored(NamedTuple):
 
 
 def log_probabilities(model: Any, sources: Sequence[str], targets: Sequence[str], batch: int = 64) -> list[Scored]:
-    """log p(target | source) of each pair, in their order; pairs of about one length go through the model together."""
+    """log p(target | source) of each pair, in their order; pairs of about one length go through the model together.
+
+    >>> from minigrad.models import CharVocabulary
+    >>> from minigrad.models.seq2seq.model import Seq2Seq, Seq2SeqConfig
+    >>> v = CharVocabulary.of("abc\\n")
+    >>> model = Seq2Seq(Seq2SeqConfig(hidden=8, embedding=4), v, v, generator=0)
+    >>> [one.symbols for one in log_probabilities(model, ["cab", "a"], ["bac", ""])]
+    [4, 1]
+    """
     return [Scored(math.fsum(logp), len(logp)) for logp, _ in _symbols(model, sources, targets, batch)]
 
 
