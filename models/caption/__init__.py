@@ -1,1 +1,1 @@
-"""Floor 7: captions: a text of an image, by the decoder of sequence to sequence."""
+"""Floor 7: captions of images: strips of digits and what they say in words."""

@@ -29,40 +29,25 @@ from minigrad.nn.module import Parameter, Seed, as_generator
 SCALE = 0.1  # of the embeddings at the start
 
 
-@nn.loadable
-class Seq2Seq(nn.Module):
-    """Encoder: embedding (Vs, D), recurrent layers, all their outputs m (B, S, H) as memory, and a bridge from their
-    last states to the decoder's first: h = tanh(M h_S + n), c = M c_S + n. Decoder: see ``attention``.
+class EncoderDecoder(nn.Module):
+    """What does not depend on the kind of source. A class derived from it makes x (S, B, D) of a source (``embedded``).
 
-    Sources are ids (S, B) with lengths (B,); targets ids (T, B), each with its end symbol, and -100 behind it.
-
-    >>> from minigrad.models import CharVocabulary
-    >>> v = CharVocabulary.of("abc\\n")
-    >>> model = Seq2Seq(Seq2SeqConfig(hidden=8, embedding=4), v, v, generator=0)
-    >>> loss, _ = model.loss(v.encode("cab")[:, None], [3], v.encode("bac\\n")[:, None])
-    >>> loss.shape
-    ()
+    Encoder: recurrent layers over x, all their outputs m (B, S, H) as memory, and a bridge from their last states to
+    the decoder's first: h = tanh(M h_S + n), c = M c_S + n. Decoder: see ``attention``.
     """
 
-    def __init__(self, config: Seq2SeqConfig, source: Vocabulary, target: Vocabulary, *, generator: Seed = None):
-        self.config, self.source, self.target = config, source, target
+    def __init__(self, config: Seq2SeqConfig, target: Vocabulary, *, generator: Seed = None):
+        self.config, self.target = config, target
         self.generator = rng = as_generator(generator)
         D, H, R = config.embedding, config.hidden, config.readout
         kind, options, _ = cell_of(config.cell)
         both = config.direction == "both"
-        self.source_embedding = nn.Embedding(len(source), D, sparse=True, scale=SCALE, generator=rng)
+        options = {**options, "generator": rng}
         self.embedding = nn.Embedding(len(target), D, sparse=not config.tied, scale=SCALE, generator=rng)
-        self.encoder = kind(
-            D,
-            H // 2 if both else H,
-            config.layers,
-            bidirectional=both,
-            dropout=config.dropout,
-            generator=rng,
-            **options,
-        )
-        self.bridge = [nn.Linear(H, H, generator=rng) for _ in range(config.layers * kind.states)]
-        self.decoder = kind(D + config.fed, H, config.layers, generator=rng, **options)
+        width, n = (H // 2 if both else H), config.layers
+        self.encoder = kind(D, width, n, bidirectional=both, dropout=config.dropout, **options)
+        self.bridge = [nn.Linear(H, H, generator=rng) for _ in range(n * kind.states)]
+        self.decoder = kind(D + config.fed, H, n, **options)
         self.attention = self._attention(rng, H, R) if config.attention != "none" else {}
         self.dropout = nn.Dropout(config.dropout, generator=rng)
         self.output = Exact(R, len(target), generator=rng)
@@ -85,13 +70,16 @@ class Seq2Seq(nn.Module):
 
     # ---------------------------------------------------------------- encoder
 
+    def embedded(self, source: Any) -> Tensor:
+        """x (S, B, D)."""
+        raise NotImplementedError(f"{type(self).__name__} has no sources")
+
     def encode(self, source: Any, lengths: Any) -> tuple[Tensor, Any]:
         """What the encoder says of each position (S, B, H), and its last states (layers, B, H)."""
         source, lengths = np.asarray(source), np.asarray(lengths)
         if self.config.direction == "backward":
-            source = np.take_along_axis(source, reversed_rows(len(source), lengths), 0)
-        x = self.dropout(self.source_embedding(source))
-        outputs, state = self.encoder(x, lengths=lengths)
+            source = source[reversed_rows(len(source), lengths), np.arange(len(lengths))]
+        outputs, state = self.encoder(self.dropout(self.embedded(source)), lengths=lengths)
         return outputs, tree_map(self._directions_joined, state)
 
     def _directions_joined(self, s: Tensor) -> Tensor:
@@ -116,9 +104,9 @@ class Seq2Seq(nn.Module):
         B, there = values.shape[0], np.arange(S) < np.asarray(lengths)[:, None]  # (B, S)
         if config.attention == "location":
             there &= np.arange(S) < config.positions
-        zeros = lambda n: Tensor(np.zeros((B, n), np.float32))
+        zeros = lambda n: Tensor(np.zeros((B, n), values.dtype))
         fed = zeros(config.readout) if config.input_feeding else None
-        bias = Tensor(np.where(there, 0.0, NEVER).astype(np.float32))
+        bias = Tensor(np.where(there, 0.0, NEVER).astype(values.dtype))
         return tuple(layers), fed, zeros(S) if config.coverage else None, Memory(keys, values, bias)
 
     # ---------------------------------------------------------------- decoder
@@ -131,8 +119,8 @@ class Seq2Seq(nn.Module):
         own = {name: w for name, w in self.attention.items() if name != "W"}
         if "L" in own:
             S, known = state[3].bias.shape[1], config.positions
-            more = Tensor(np.zeros((max(S - known, 0), config.hidden), np.float32))
-            own["L"] = own["L"][:S] if known >= S else ops.concat([own["L"], more], 0)
+            more = Tensor(np.zeros((max(S - known, 0), config.hidden), own["L"].dtype))
+            own["L"] = ops.concat([own["L"], more], 0) if known < S else own["L"][:S]
         return cell, SimpleNamespace(layers=layers, **own)
 
     def _inputs(self, ids: np.ndarray) -> tuple[Tensor, tuple[Tensor, ...]]:
@@ -141,7 +129,7 @@ class Seq2Seq(nn.Module):
         if not (self.training and config.dropout):
             return x, ()
         shape = (config.layers - 1, *x.shape[:2], config.hidden)
-        masks = (self.generator.random(shape, np.float32) >= config.dropout) / np.float32(1 - config.dropout)
+        masks = (self.generator.random(shape, np.float32) >= config.dropout) / x.dtype.type(1 - config.dropout)
         return x, tuple(Tensor(mask) for mask in masks)
 
     def decode(self, ids: np.ndarray, state: Any, lengths: Any = None) -> tuple[Tensor, Tensor | None, Tensor | None]:
@@ -154,16 +142,15 @@ class Seq2Seq(nn.Module):
     def _sampled(self, ids: np.ndarray, state: Any) -> tuple[Tensor, Tensor | None, Tensor | None]:
         """``decode``, but a coin for each symbol after the first decides whether it is read as given, or as the model
         itself draws it (Bengio et al. 2015, "Scheduled sampling")."""
-        (cell, p), found, read = self._cell(state), [], ids[0]
+        (cell, p), found = self._cell(state), []
         coins = self.generator.random(ids.shape) < self.config.scheduled_sampling
         for t in range(len(ids)):
+            read = ids[t]
             if t and coins[t].any():
                 with no_grad():
                     logits = self.output.logits(found[-1][0]).numpy()
                 drawn = draw(np.exp(log_softmax(logits.astype(np.float64))), self.generator)
-                read = np.where(coins[t], drawn, ids[t])
-            else:
-                read = ids[t]
+                read = np.where(coins[t], drawn, read)
             x, masks = self._inputs(read[None])
             state, y = cell(p, (x[0], tuple(m[0] for m in masks)), state)
             found.append(_parts(y))
@@ -230,6 +217,29 @@ class Seq2Seq(nn.Module):
         """The state of some rows, in that order."""
         return tree_map(lambda s: Tensor(s.numpy()[rows]), state)
 
+
+@nn.loadable
+class Seq2Seq(EncoderDecoder):
+    """p(y | x) of lines of symbols. Sources are ids (S, B) with lengths (B,); targets ids (T, B), each with its end
+    symbol, and -100 behind it.
+
+    >>> from minigrad.models import CharVocabulary
+    >>> v = CharVocabulary.of("abc\\n")
+    >>> model = Seq2Seq(Seq2SeqConfig(hidden=8, embedding=4), v, v, generator=0)
+    >>> loss, _ = model.loss(v.encode("cab")[:, None], [3], v.encode("bac\\n")[:, None])
+    >>> loss.shape
+    ()
+    """
+
+    def __init__(self, config: Seq2SeqConfig, source: Vocabulary, target: Vocabulary, *, generator: Seed = None):
+        super().__init__(config, target, generator=generator)
+        self.source = source
+        rng = self.generator
+        self.source_embedding = nn.Embedding(len(source), config.embedding, sparse=True, scale=SCALE, generator=rng)
+
+    def embedded(self, source: Any) -> Tensor:
+        return self.source_embedding(source)
+
     # ---------------------------------------------------------------- on disk
 
     def save(self, path: str | os.PathLike, training: Training | None = None) -> None:
@@ -249,17 +259,18 @@ class Seq2Seq(nn.Module):
         parameters, meta, training = read_model(path, "Seq2Seq")
         config = Seq2SeqConfig.from_json(where, meta.get("config"))
         source, target = (vocabulary_from_json(where, meta.get(name)) for name in ("source", "target"))
-        check_sizes(where, _sizes(config, len(source), len(target), cell_of(config.cell, where)[2]), parameters)
+        expected = sizes(config, len(target), where) | {"source_embedding.weight": (len(source), config.embedding)}
+        check_sizes(where, expected, parameters)
         model = cls(config, source, target, generator=0)
         fill(where, model, parameters)
         return model, training
 
 
-def _sizes(config: Seq2SeqConfig, source: int, target: int, gates: int) -> dict[str, tuple[int, ...]]:
+def sizes(config: Seq2SeqConfig, target: int, where: str) -> dict[str, tuple[int, ...]]:
     """Shapes of the matrices that say how large all others are."""
-    H, D = config.hidden, config.embedding
+    H, D, gates = config.hidden, config.embedding, cell_of(config.cell, where)[2]
     n = H // 2 if config.direction == "both" else H
-    expected: dict[str, tuple[int, ...]] = {"source_embedding.weight": (source, D), "embedding.weight": (target, D)}
+    expected: dict[str, tuple[int, ...]] = {"embedding.weight": (target, D)}
     for k in range(config.layers):
         expected[f"encoder.weight_hh_l{k}"] = (gates * n, n)
         expected[f"decoder.weight_hh_l{k}"] = (gates * H, H)

@@ -1,0 +1,120 @@
+"""Floor 7: a captioner: the distribution of a text, given an image."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from minigrad import nn, ops
+from minigrad.engine import Tensor
+from minigrad.errors import ShapeError, describe
+from minigrad.models.files import Training, check_sizes, fill, read_model, write_model
+from minigrad.models.seq2seq.beam import Decoding, search
+from minigrad.models.seq2seq.config import Seq2SeqConfig
+from minigrad.models.seq2seq.decode import Translation
+from minigrad.models.seq2seq.model import EncoderDecoder, sizes
+from minigrad.models.seq2seq.pairs import Pairs
+from minigrad.models.vocabulary import Vocabulary, vocabulary_from_json
+from minigrad.nn.module import Seed
+
+
+@nn.loadable
+class Captioner(EncoderDecoder):
+    """p(y | image). An image is a sequence of feature rows (S, P): patches of it, or what another network made of
+    it; S = 1 for one row of features. Each becomes x = W_2 relu(W_1 f + b_1) + b_2, and the recurrent layers of the
+    encoder run over those. The decoder attends to them, or, with ``attention="none"``, only begins with their end
+    (Vinyals et al. 2015, "Show and tell"; Xu et al. 2015, "Show, attend and tell").
+
+    Images are an array (S, B, P) with lengths (B,); targets as for ``Seq2Seq``.
+
+    >>> from minigrad.models import WordVocabulary
+    >>> v = WordVocabulary(["one", "two"], "lines")
+    >>> model = Captioner(Seq2SeqConfig(hidden=8, embedding=4), 5, v, generator=0)
+    >>> [len(found) for found in model.captions([np.ones((3, 5)), np.ones((1, 5))])]
+    [1, 1]
+    """
+
+    def __init__(self, config: Seq2SeqConfig, features: int, target: Vocabulary, *, generator: Seed = None):
+        super().__init__(config, target, generator=generator)
+        self.features, rng = features, self.generator
+        self.patch = [nn.Linear(features, config.hidden, generator=rng),
+                      nn.Linear(config.hidden, config.embedding, generator=rng)]  # fmt: skip
+
+    def embedded(self, source: Any) -> Tensor:
+        source = np.asarray(source, self.embedding.weight.dtype)
+        if source.ndim != 3 or source.shape[2] != self.features:
+            raise ShapeError(describe("Captioner", f"images {source.shape}", f"(S, B, P) with P = {self.features}"))
+        first, second = self.patch
+        return second(ops.relu(first(Tensor(source))))
+
+    def captions(self, images: Sequence[np.ndarray], how: Decoding | None = None,
+                 batch: int = 64) -> list[list[Translation]]:  # fmt: skip
+        """For each image (S, P), in their order, its captions, best first: ``how.n_best`` at most, one at least."""
+        how, v, found = how or Decoding(), self.target, [[] for _ in images]
+        order = sorted(range(len(images)), key=lambda i: -len(images[i]))
+        for k in range(0, len(images), batch):
+            chosen = order[k : k + batch]
+            source, lengths = side_by_side([images[i] for i in chosen])
+            with self.inference():
+                outputs = search(self, source, lengths, how, start=v.start, end=v.end, unknown=v.unknown)
+            for i, own in zip(chosen, outputs):
+                found[i] = [Translation(v.decode(one.ids[: len(one.ids) - one.complete]), *one) for one in own]
+        return found
+
+    # ---------------------------------------------------------------- on disk
+
+    def save(self, path: str | os.PathLike, training: Training | None = None) -> None:
+        """The model as one file; with ``training``, arrays and facts from which a training goes on."""
+        made_of = {"config": self.config.to_json(), "features": self.features, "target": self.target.to_json()}
+        write_model(path, self, made_of, training)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike) -> Captioner:
+        """The model in a file; UserError if it holds none, or is damaged."""
+        return cls.load_for_training(path)[0]
+
+    @classmethod
+    def load_for_training(cls, path: str | os.PathLike) -> tuple[Captioner, Training | None]:
+        """The model, and what was given to ``save`` as ``training``."""
+        where = f"checkpoint {path}"
+        parameters, meta, training = read_model(path, "Captioner")
+        config = Seq2SeqConfig.from_json(where, meta.get("config"))
+        target, features = vocabulary_from_json(where, meta.get("target")), meta.get("features")
+        H, D = config.hidden, config.embedding
+        expected = {"patch.0.weight": (H, features), "patch.1.weight": (D, H)}
+        check_sizes(where, sizes(config, len(target), where) | expected, parameters)
+        model = cls(config, features, target, generator=0)
+        fill(where, model, parameters)
+        return model, training
+
+
+def side_by_side(images: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """Images (S, P) of several lengths as one array (S, B, P), with zeros behind each, and lengths (B,).
+
+    >>> source, lengths = side_by_side([np.ones((2, 3)), np.ones((1, 3))])
+    >>> source.shape, lengths.tolist(), source[:, 1, 0].tolist()
+    ((2, 2, 3), [2, 1], [1.0, 0.0])
+    """
+    lengths = np.array([len(image) for image in images])
+    source = np.zeros((lengths.max(), len(images), images[0].shape[1]), np.float32)
+    for b, image in enumerate(images):
+        source[: len(image), b] = image
+    return source, lengths
+
+
+class Images:
+    """Batches of images (S, P) and captions (ids without an end) of about one length, for a ``Trainer``: as
+    ``seq2seq.pairs.Pairs``, of which it has the order."""
+
+    def __init__(self, images: Sequence[np.ndarray], captions: Sequence[Any], batch: int, seed: int, *, end: int):
+        numbers = [np.full(len(image), i, np.int32) for i, image in enumerate(images)]  # pairs of an image's number
+        self.images, self.pairs = images, Pairs(numbers, captions, batch, seed, end=end)
+        self.per_epoch = self.pairs.per_epoch
+
+    def __call__(self, step: int) -> tuple[tuple[np.ndarray, np.ndarray, np.ndarray], np.ndarray]:
+        (_, lengths, target), fresh = self.pairs(step)
+        source, _ = side_by_side([self.images[i] for i in self.pairs.chosen])
+        return (source, lengths, target), fresh

@@ -1,0 +1,136 @@
+"""French to English, with attention and without, and the same with attention in torch: same pairs, order of batches,
+first parameters and learning rates, one after the other for as long.
+
+``python -m tests.benchmarks translate`` reads PAIRS, a file of English and French lines with a tab between them (as
+Tatoeba's fra.txt of manythings.org). MINUTES of training for each of SIDES (default 60; ``attention plain torch``),
+SAVE: a folder for the models. What torch has learned goes into minigrad's model for the test, so that all are decoded by
+the same beam search.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tests.benchmarks.harness import Worker
+
+SIDES = ("attention", "plain", "torch")
+SHOWN = 5  # translations of each side
+
+
+class Side:
+    """One of ``SIDES`` in a process of its own."""
+
+    def __init__(self, name: str, pairs: str, minutes: float):
+        from minigrad.models import Recipe, Trainer
+        from minigrad.models.seq2seq.model import Seq2Seq, Seq2SeqConfig
+        from minigrad.models.seq2seq.pairs import PairConfig, Pairs
+        from minigrad.models.vocabulary import LineVocabularyConfig
+
+        self.name = name
+        how = PairConfig(swap=True, unique=True, longest=12, limit=100_000, validation_share=0.01, test_share=0.01)
+        self.parts = how.split(how.read(pairs))
+        spelling = LineVocabularyConfig(level="subword", vocab_size=6000)
+        source, target = spelling.build(self.parts.training.sources), spelling.build(self.parts.training.targets)
+        self.recipe = Recipe(batch=64, lr=2e-3, warmup=500, clip=1.0, minutes=minutes, seed=1)
+        self.batches = Pairs.of(self.parts.training, source, target, 64, seed=1)
+        self.validation = Pairs.of(self.parts.validation, source, target, 64, seed=1)
+        shape = {"hidden": 256, "embedding": 256, "dropout": 0.3, "label_smoothing": 0.1}
+        config = Seq2SeqConfig(attention="none" if name == "plain" else "general", **shape)
+        self.model = Seq2Seq(config, source, target, generator=self.recipe.seed)
+        self.trainer = Trainer(self.model, self.batches, None, self.recipe)
+        self.torch: Any = None
+        if name == "torch":
+            from tests.benchmarks.torch_translate import Training, Translator
+
+            translator = Translator(self.model.state_dict(), config.to_json(), target.start)
+            self.torch = Training(translator, self.recipe.clip)
+
+    def facts(self) -> dict[str, Any]:
+        sizes = {name: len(part) for name, part in self.parts._asdict().items()}
+        vocabularies = [len(self.model.source), len(self.model.target)]
+        return {**sizes, "vocabularies": vocabularies, "parameters": sum(p.size for p in self.model.parameters())}
+
+    def step(self, number: int, progress: float) -> float:
+        """One update; the loss."""
+        if not self.torch:
+            return self.trainer.step(progress).loss
+        batch, _ = self.batches(number)
+        return self.torch.step(batch, self.recipe.rate(number + 1, number / self.batches.per_epoch, progress))
+
+    def train(self, seconds: float) -> dict[str, Any]:
+        """For so long: nats, steps, epochs, and tokens of the targets a second."""
+        began, number, losses = time.perf_counter(), 0, []
+        shown = 0.0
+        while (used := time.perf_counter() - began) < seconds:
+            losses.append(self.step(number, used / seconds))
+            number += 1
+            if used - shown > seconds / 12:
+                shown = used
+                print(f"{self.name}: {used / 60:5.1f} min  loss {np.mean(losses[-200:]):.3f}", file=sys.stderr, flush=True)
+        epochs = number / self.batches.per_epoch
+        return {"steps": number, "epochs": epochs, "tokens/s": self.batches.symbols * epochs / used,
+                "loss": float(np.mean(losses[-500:]))}  # fmt: skip
+
+    def test(self, beam: int, save: str) -> dict[str, Any]:
+        """Validation, BLEU and chrF of the test pairs, and the first few translations."""
+        from minigrad.models.seq2seq.decode import Decoding, translate
+        from minigrad.models.seq2seq.metrics import bleu, chrf, exact
+
+        if self.torch:
+            self.model.load_state_dict(self.torch.model.state_arrays())
+        if save:
+            self.model.save(Path(save) / f"{self.name}.safetensors")
+        test = self.parts.test
+        found = {"validation": self.model.evaluate(self.validation)}
+        for width in (1, beam):
+            how = Decoding(beam=width, length_penalty="average")
+            out = [best[0].text for best in translate(self.model, test.sources, how)]
+            found |= {f"beam {width} {s.name}": s.text for s in
+                      (metric(out, list(test.targets)) for metric in (bleu, chrf, exact))}  # fmt: skip
+        order = np.random.default_rng(0).permutation(len(test))[:SHOWN]
+        return {**found, "samples": [(test.sources[i], test.targets[i], out[i]) for i in order]}
+
+
+def serve() -> None:
+    """Requests: {"pairs", "minutes"}, {"train": seconds}, {"test": beam, "save"}."""
+    side: Any = None
+    for line in sys.stdin:
+        request = json.loads(line)
+        if "pairs" in request:
+            side = Side(os.environ["SIDE"], **request)
+            answer = side.facts()
+        elif "train" in request:
+            answer = side.train(request["train"])
+        else:
+            answer = side.test(request["test"], request["save"])
+        print(json.dumps(answer), flush=True)
+
+
+def main() -> None:
+    pairs, minutes = os.environ.get("PAIRS"), float(os.environ.get("MINUTES", 60))
+    if not pairs:
+        print("set PAIRS to a file of English and French lines, a tab between them")
+        return
+    for name in os.environ.get("SIDES", " ".join(SIDES)).split():
+        side = Worker("bench_translate", SIDE=name)
+        facts = side.ask(pairs=pairs, minutes=minutes)
+        print(f"\n{name}: {json.dumps(facts)}", flush=True)
+        print(f"{name}: {json.dumps(side.ask(train=60 * minutes))}", flush=True)
+        found = side.ask(test=5, save=os.environ.get("SAVE", ""))
+        samples = found.pop("samples")
+        for key, value in found.items():
+            print(f"{name}: {key}: {value}")
+        for source, target, out in samples:
+            print(f"  {source}\n    expected: {target}\n    found:    {out}", flush=True)
+        side.close()
+
+
+if __name__ == "__main__":
+    serve()
