@@ -85,6 +85,7 @@ class Run:
             recipe = replace(recipe, **{**dict.fromkeys(BUDGETS), **budget})
         kept = {**model.config.to_json(), **recipe.to_json(), **spelling.to_json()}
         unchanged(explicit, kept, "a resumed run keeps its settings")
+        corpus = cls.opened(corpus, spelling)
         cls.check_same(facts.get("corpus"), corpus)
         if type(size := facts.get(cls.held)) is int and cls.held not in explicit:
             pace = replace(pace, **{cls.held: size})
@@ -120,6 +121,11 @@ class Run:
     def conclusion(self) -> tuple[dict[str, Any], str]:
         """The last validation: a record for the file of metrics, and a line."""
         raise NotImplementedError
+
+    @classmethod
+    def opened(cls, given: Any, spelling: Any) -> Any:
+        """The corpus, where how it is read depends on settings."""
+        return given
 
     @classmethod
     def check_same(cls, known: Any, corpus: Any) -> None:
