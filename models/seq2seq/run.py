@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +24,7 @@ from minigrad.models.settings import whole
 from minigrad.models.vocabulary import LineVocabularyConfig
 
 TRANSLATED, SHOWN = 1000, 3  # held-out pairs at the end
-DATES = {"train": (200_000, 1), "validation": (1000, 2), "test": (5000, 3)}  # how many, and the seed
+DATES = {"training": (200_000, 1), "validation": (1000, 2), "test": (5000, 3)}  # how many, and the seed
 
 
 @dataclass(frozen=True)
@@ -39,7 +38,7 @@ class PairPace(Pace):
 class Reading(LineVocabularyConfig, PairConfig):
     """Which pairs are read, and as what symbols."""
 
-    max_symbols: int = whole(1000, 1, 10**9, "symbols of a side at most; longer pairs are left out of training")
+    max_symbols: int = whole(1000, 1, 10**9, "symbols of a side at most; longer pairs are left out")
 
 
 def of_files(path: str, other: str | None = None) -> Callable[[Reading], Split]:
@@ -47,15 +46,15 @@ def of_files(path: str, other: str | None = None) -> Callable[[Reading], Split]:
     return lambda reading: reading.split(reading.read(path, other))
 
 
-@cache
-def _generated(part: str) -> Corpus:
-    pairs = dates(*DATES[part], "train" if part == "train" else "held-out")
+def generated(part: str) -> Corpus:
+    """The dates of a part."""
+    pairs = dates(*DATES[part], "train" if part == "training" else "held-out")
     return Corpus("dates", *([*side] for side in zip(*pairs)))
 
 
 def of_dates(reading: Reading | None = None) -> Split:
     """Generated dates: training sees neither the formats nor the days of the other parts."""
-    return Split(*map(_generated, DATES))
+    return Split(*map(generated, Split._fields))
 
 
 class Seq2SeqRun(Run):
@@ -83,13 +82,14 @@ class Seq2SeqRun(Run):
         self.unit, self.units = model.target.unit, "chars" if model.target.unit == "character" else "symbols"
         training, validation = self.corpus.training, self.corpus.validation
         chosen = np.random.default_rng(0).permutation(len(validation))[: self.pace.validation_pairs]
-        self.held_out = validation.take(chosen.tolist())
+        held_out = validation.take(chosen.tolist())
         sides = model.source, model.target, recipe.batch, recipe.seed
-        self.to_validate = Pairs.of(self.held_out, *sides)
+        self.to_validate = Pairs.of(held_out, *sides, longest=most)
+        self.held_out = held_out.take(self.to_validate.rows.tolist())
         batches = Pairs.of(training, *sides, longest=most)
         self.left_out = {**training.left_out}
-        if batches.left_out:
-            self.left_out[f"longer than {most:,} symbols"] = batches.left_out
+        if long := batches.left_out + self.to_validate.left_out:
+            self.left_out[f"longer than {most:,} symbols"] = long
         self.symbols = batches.symbols / batches.per_epoch
         return batches, None
 

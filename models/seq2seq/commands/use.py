@@ -21,9 +21,10 @@ from minigrad.models.seq2seq.decode import Translation, translate
 from minigrad.models.seq2seq.metrics import bleu, chrf, exact
 from minigrad.models.seq2seq.model import Seq2Seq
 from minigrad.models.seq2seq.pairs import PairConfig, Split
-from minigrad.models.seq2seq.run import Reading, of_dates, of_files
+from minigrad.models.seq2seq.run import Reading, generated, of_files
 from minigrad.models.seq2seq.score import Candidate, candidates, log_probabilities
 from minigrad.models.text import read_text
+from minigrad.models.vocabulary import Vocabulary
 
 DRAWN = 200  # symbols of either side in a picture, at most
 
@@ -54,10 +55,14 @@ def translate_command(model: Path, file: str, as_json: bool, plot: Path | None, 
     how, loaded = Decoding.pick(settings), Seq2Seq.load(model)
     if plot and loaded.config.attention == "none":
         raise UserError(describe("plot-attention", "a model without attention", "one with it"))
-    unknown, number = Unknown(loaded), 0
+    unknown, number = Unknown(loaded.source), 0
     for lines in _arriving() if file == "-" else [_lines(file)]:
         for line, found in zip(lines, translate(loaded, unknown.noted(lines), how)):
             number += 1
+            if plot and found[0].weights is not None:
+                viz.save_picture(attention_figure(loaded, line, found[0]), plot)
+                click.echo(f"drawn {plot}, of line {number}", err=True)
+                plot = None
             if as_json:
                 print_json({"source": line, "translations": [_record(one) for one in found]})
             elif how.n_best > 1:
@@ -65,10 +70,6 @@ def translate_command(model: Path, file: str, as_json: bool, plot: Path | None, 
                     click.echo(f"{number}\t{one.score:.4f}\t{one.text}")
             else:
                 click.echo(found[0].text)
-            if plot and found[0].weights is not None:
-                viz.save_picture(attention_figure(loaded, line, found[0]), plot)
-                click.echo(f"drawn {plot}, of line {number}", err=True)
-                plot = None
         sys.stdout.flush()
     unknown.say()
 
@@ -104,29 +105,41 @@ def _decoded(line: bytes, number: int) -> str:
 
 
 class Unknown:
-    """Counts what a model's source vocabulary does not know."""
+    """Counts what a vocabulary does not know."""
 
-    def __init__(self, model: Seq2Seq):
-        self.vocabulary, self.counts, self.symbols = model.source, Counter[str](), 0
+    def __init__(self, vocabulary: Vocabulary):
+        self.vocabulary, self.counts, self.lines, self.symbols = vocabulary, Counter[str](), 0, 0
 
     def noted(self, lines: Iterable[str]) -> Iterator[str]:
         """The same lines, counted."""
         v = self.vocabulary
         for line in lines:
-            if v.unknown is not None:
-                ids = v.encode(line, "line")
-                self.symbols += len(ids)
-                if (ids == v.unknown).any():
-                    self.counts.update(token for token, i in zip(v.split(line), ids) if i == v.unknown)
+            self.lines += 1
+            ids = v.encode(line, f"line {self.lines}")
+            self.symbols += len(ids)
+            if v.unknown is not None and (ids == v.unknown).any():
+                self.counts.update(token for token, i in zip(v.split(line), ids) if i == v.unknown)
             yield line
 
-    def say(self) -> None:
+    def say(self, where: str = "") -> None:
         if not self.counts:
             return
-        some = ", ".join(token for token, _ in self.counts.most_common(10))
+        some = ", ".join(_shown(token) for token, _ in self.counts.most_common(10))
         more = f" and {len(self.counts) - 10:,} more" if len(self.counts) > 10 else ""
         n, unit = self.counts.total(), self.vocabulary.unit
-        click.echo(f"{n:,} of {self.symbols:,} {unit}s unknown to the model, read as <UNK>: {some}{more}", err=True)
+        click.echo(
+            f"{n:,} of {self.symbols:,} {unit}s{where} unknown to the model, read as <UNK>: {some}{more}", err=True
+        )
+
+
+def _noted(model: Seq2Seq, sources: Iterable[str], targets: Iterable[str]) -> tuple[list[str], list[str]]:
+    """The same lines, once it is said what is unknown in them."""
+    found = []
+    for vocabulary, lines, where in (model.source, sources, " of the sources"), (model.target, targets, " to score"):
+        unknown = Unknown(vocabulary)
+        found.append([*unknown.noted(lines)])
+        unknown.say(where)
+    return found[0], found[1]
 
 
 def attention_figure(model: Seq2Seq, line: str, found: Translation) -> Any:
@@ -173,15 +186,15 @@ def score_command(model: Path, pairs: tuple[str, ...], source: str | None, targe
         if not (files := files_of(pairs[0] if pairs else None, source, target)):
             raise click.UsageError("give a file of pairs, or --source-line TEXT and translations")
         loaded, given = Seq2Seq.load(model), PairConfig(swap=swap).read(*files)
-        unknown, sources, targets = Unknown(loaded), given.sources, given.targets
-        found = log_probabilities(loaded, list(unknown.noted(sources)), targets)
+        sources, targets = _noted(loaded, given.sources, given.targets)
+        found = log_probabilities(loaded, sources, targets)
         rows = [(x, Candidate(y, *one)) for x, y, one in zip(sources, targets, found)]
     else:
         if source or target or swap or not pairs:
             raise click.UsageError("give --source-line TEXT and its translations, and no files")
         loaded = Seq2Seq.load(model)
-        unknown = Unknown(loaded)
-        rows = [(source_line, one) for one in candidates(loaded, *unknown.noted([source_line]), pairs)]
+        _noted(loaded, [source_line], pairs)
+        rows = [(source_line, one) for one in candidates(loaded, source_line, pairs)]
     if as_json:
         for x, one in rows:
             print_json({"source": x, "target": one.text, "log_probability": one.log_probability,
@@ -197,7 +210,13 @@ def score_command(model: Path, pairs: tuple[str, ...], source: str | None, targe
         if len(rows) > 1 and not ranked:
             total, n = (math.fsum(column) for column in zip(*((one.log_probability, one.symbols) for _, one in rows)))
             click.echo(f"{total:12.3f}  {total / n:11.4f}  {perplexity(-total / n):10,.2f}  all {len(rows):,} pairs")
-    unknown.say()
+
+
+def _name(facts: Any) -> str | None:
+    """What a model was trained on, as its file says."""
+    for key in ("corpus", "training", "name"):
+        facts = facts.get(key) if isinstance(facts, dict) else None
+    return facts
 
 
 def perplexity(nats: float) -> float:
@@ -217,8 +236,8 @@ def _times(nats: float) -> str:
 @click.argument("pairs", required=False)
 @pair_options
 @swap_option
-@click.option("--part", type=click.Choice(["all", *Split._fields]), help="of the pairs, as training parts them  "
-              "[default: all of a file; of generated dates the test]")  # fmt: skip
+@click.option("--part", type=click.Choice(Split._fields), help="of the pairs, as the model's training parted them  "
+              "[default: all; of generated dates the test]")  # fmt: skip
 @Decoding.options
 @click.option("--json", "as_json", is_flag=True, help="as one JSON object")
 def evaluate(model: Path, pairs: str | None, source: str | None, target: str | None, swap: bool, part: str | None,
@@ -231,27 +250,30 @@ def evaluate(model: Path, pairs: str | None, source: str | None, target: str | N
     if how.n_best > 1:
         raise UserError(describe("eval", f"--n-best {how.n_best}", "1", "use seq2seq translate"))
     loaded, training = Seq2Seq.load_for_training(model)
-    if not files or (part or "all") != "all":
-        if training is None:
-            raise UserError(
-                describe("part", "a model without the state of its training", "one that seq2seq train wrote")
-            )
-        reading = Reading.from_json(f"checkpoint {model}", training[1].get("spelling"))
-        parts = (of_files(*files) if files else of_dates)(reading)
-        chosen = getattr(parts, part if part and part != "all" else "test")
+    facts = training[1] if training else {}
+    if not files:
+        if (known := _name(facts)) != "dates":
+            raise UserError(describe("eval", f"no pairs, and a model of {known!r}", "PAIRS, or a model of dates"))
+        chosen = generated(part or "test")
+    elif part:
+        if not training:
+            raise UserError(describe("part", "a model without the state of its training", "what seq2seq train wrote"))
+        parts = of_files(*files)(Reading.from_json(f"checkpoint {model}", facts.get("spelling")))
+        chosen = getattr(parts, part)
     else:
         chosen = PairConfig(swap=swap).read(*files)
     if not len(chosen):
         raise UserError(describe("part", f"no pairs for {part}", "some", "see --test-share of seq2seq train"))
-    unknown, outputs = Unknown(loaded), []
+    sources, targets = _noted(loaded, chosen.sources, chosen.targets)
+    outputs = []
     with closing(Bar("translating")) as bar:
-        for found in translate(loaded, unknown.noted(chosen.sources), how):
+        for found in translate(loaded, sources, how):
             outputs.append(found[0].text)
             bar.show(len(outputs) / len(chosen), f"{len(outputs):,} lines")
-    scored = log_probabilities(loaded, chosen.sources, chosen.targets)
+    scored = log_probabilities(loaded, sources, targets)
     n = sum(one.symbols for one in scored)
     nats = -math.fsum(one.log_probability for one in scored) / n
-    scores = [metric(outputs, chosen.targets) for metric in (bleu, chrf, exact)]
+    scores = [metric(outputs, targets) for metric in (bleu, chrf, exact)]
     if as_json:
         print_json({"pairs": len(chosen), "symbols": n, "nats": nats, "perplexity": perplexity(nats),
                     **{s.name.lower(): {"value": s.value, "signature": s.signature} for s in scores}})  # fmt: skip
@@ -262,4 +284,3 @@ def evaluate(model: Path, pairs: str | None, source: str | None, target: str | N
             click.echo(f"{name:<18} {value:>12}")
         for s in scores:
             click.echo(s.text)
-    unknown.say()
