@@ -12,6 +12,8 @@ from minigrad.models.seq2seq.beam import Hypothesis
 class Letters:
     """A vocabulary of letters: ``unknown`` and ``end`` are "?" and ".", if they are among them."""
 
+    kind = "letters"
+
     def __init__(self, letters):
         self.letters = letters
         self.start = self.end = letters.index(".") if "." in letters else None
@@ -28,6 +30,9 @@ class Letters:
 
     def split(self, line):
         return list(line)
+
+    def join(self, tokens):
+        return "".join(tokens)
 
     def token(self, i):
         return self.letters[i]

@@ -10,10 +10,9 @@ from hypothesis import strategies as st
 from seq2seq_cases import Table, exhaustive, hypothesis, repeats
 
 from minigrad.errors import UserError
-from minigrad.models import WordVocabulary
 from minigrad.models.seq2seq import decode as decode_module
 from minigrad.models.seq2seq.beam import Hypothesis, best, search
-from minigrad.models.seq2seq.decode import Decoding, Translation, replaced, translate
+from minigrad.models.seq2seq.decode import Decoding, Translation, translate
 from minigrad.models.seq2seq.score import candidates, log_probabilities, tokens
 
 SEEDS = st.integers(0, 10**6)
@@ -206,6 +205,13 @@ def test_samples_follow_the_probabilities_of_the_model():
     assert [one.ids.tolist() for one in other] != [one.ids.tolist() for one in found[:50]]
 
 
+def test_each_source_has_its_own_draws():
+    model, how = Table(), Decoding(n_best=20, temperature=1.0)
+    model.row = lambda source, written: (np.log([0.2, 0.4, 0.4]), np.ones(len(source), np.float32))
+    first, second, again = ([one.text for one in found] for found in translate(model, ["a", "b", "a"], how))
+    assert first == again and sorted(first) != sorted(second)
+
+
 # ------------------------------------------------------------------------------------------------ lines and text
 
 
@@ -272,9 +278,6 @@ def test_unknown_words_are_replaced_by_those_most_attended_to():
             expected = [line[w.argmax()] if i == 1 else model.target.letters[i] for i, w in zip(one.ids, one.weights)]
             assert other.text == "".join(expected[: len(one.ids) - one.complete])
     assert any("?" in one.text for found in plain for one in found)
-    v = WordVocabulary(["<UNK>s", "b"], "spaces")
-    assert replaced(v, np.array([0, 2, 0, 3, 0]), list("xyzuw")) == "x <UNK>s z b w"
-    assert replaced(v, np.array([3, 2]), ["x", "y"]) == "b <UNK>s"
 
 
 # ------------------------------------------------------------------------------------------------ given pairs

@@ -10,7 +10,14 @@ from hypothesis import strategies as st
 
 from minigrad.errors import UserError
 from minigrad.models import CharVocabulary, WordVocabulary
-from minigrad.models.vocabulary import TOKENISERS, VocabularyConfig, vocabulary_from_json, whole_words
+from minigrad.models.joiners import ESCAPED, JOINER, detokenise, tokenise
+from minigrad.models.vocabulary import (
+    TOKENISERS,
+    LineVocabularyConfig,
+    VocabularyConfig,
+    vocabulary_from_json,
+    whole_words,
+)
 
 TEXTS = st.text(alphabet='abcAé京🎈 \t\n\n.,!"\u2019-_1\u2028', max_size=60)
 LINES = st.lists(st.lists(st.sampled_from(["the", "cat", "a", "<unk>", "N", "$", "Ünder"]), max_size=6), max_size=8)
@@ -118,6 +125,72 @@ def test_blocks_give_the_words_of_the_whole(text, cuts, kind):
     if text.split():
         v, w = WordVocabulary.of(f"{text} x", tokens=kind), WordVocabulary.build([*blocks, " x"], tokens=kind)
         assert v.words == w.words
+
+
+# ------------------------------------------------------------------------------------------------ words of lines
+
+JOINED = {
+    "don't go.": "don *'* t go *.",
+    'He said: "No!" (twice)': 'He said *: "* No *! *" (* twice *)',
+    "Où ça ?  -- là-bas...": "Où ça ? - *- là *-* bas *. *. *.",
+    " 3.50 € 2nd x_y": "3 *.* 50 € 2nd x *_* y",
+    "<UNK> a\nb": "<* UNK *> a b",
+    "नमस्ते e\u0301te\u0301 \u0301": "नमस्ते e\u0301te\u0301 \u0301",  # combining marks are of the word
+    "x* * y": "x *<J> <J> y",
+    "": "",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("line", JOINED)
+def test_marks_of_lines_carry_joiners(line):
+    expected = JOINED[line].replace("*", JOINER).replace("<J>", ESCAPED)
+    assert tokenise(line.replace("*", JOINER)) == expected.split()
+
+
+@given(
+    text=st.text(alphabet=f"abcAé京🎈 \t\n.'\"<>U+FD-_1\u2028\u0301\u200d{JOINER}▁\\", max_size=40), lower=st.booleans()
+)
+def test_a_line_of_known_words_comes_back(text, lower):
+    words = tokenise(text)
+    assert detokenise(words) == " ".join(text.split()) and all(words)
+    v = again(WordVocabulary.of(f"{text} x", tokens="lines", lower=lower))
+    line = " ".join((text.lower() if lower else text).split())
+    ids = v.encode(text)
+    assert v.decode(ids) == line and not {v.unknown, v.end} & {*ids.tolist()}
+    assert v.split(text) == [v.token(i) for i in ids] and v.join(v.split(text)) == line
+
+
+def test_lines_with_words_never_seen_and_odd_orders_of_symbols():
+    v = WordVocabulary.of("don't (go).", tokens="lines")
+    assert v.decode(v.encode("don't (stop).")) == "don't (<UNK>)." and v.decode([v.encode("x (y)")[1]]) == "("
+    mark = v.encode("a'b")[1]
+    assert v.decode([mark, mark]) == "''" and v.decode([mark]) == "'" and v.decode([]) == ""
+    assert v.encode("\ud800").tolist() == [0] and v.encode("don't " * 5000).shape == (15_000,)
+    assert v.decode([*v.encode("go"), v.end, *v.encode("don")]) == "go\ndon"
+
+
+def test_vocabularies_of_lines():
+    lines = ["Go on!", "Go.", "go"]
+    v = LineVocabularyConfig().build(lines)
+    assert {*v.words[2:]} == {"Go", "on", "go", f"{JOINER}!", f"{JOINER}."} and v.unit == LineVocabularyConfig().unit
+    assert len(LineVocabularyConfig(lower=True, min_count=2).build(lines)) == 3
+    assert len(LineVocabularyConfig(vocab_size=4).build(iter(lines))) == 4
+    v = again(LineVocabularyConfig(level="char").build(lines))
+    assert v.symbols == "\n !.Ggno" and (v.unknown, v.start, v.end, len(v)) == (8, 0, 0, 9)
+    assert v.decode(v.encode("Gog?")) == "Gog\ufffd" and v.join(v.split("Go!")) == "Go!"
+    v = again(LineVocabularyConfig(level="char", min_count=2).build(lines))
+    assert v.symbols == "\nGo" and v.unknown == 3
+    for options in ({"lower": True}, {"vocab_size": 9}):
+        with pytest.raises(UserError, match="with characters, expected words or subwords"):
+            LineVocabularyConfig(level="char", **options)
+    for level in ("char", "word"):
+        with pytest.raises(UserError, match="no words|no character"):
+            LineVocabularyConfig(level=level, min_count=2).build([])
+
+
+def test_words_of_lines_are_no_choice_for_one_long_text():
+    with pytest.raises(UserError, match="expected one of words, spaces"):
+        VocabularyConfig(level="word", tokens="lines")
 
 
 # ------------------------------------------------------------------------------------------------ which words are known

@@ -38,7 +38,7 @@ class Decoding(Settings):
     max_length: int = whole(1000, 1, 10**9, "symbols written for any sentence, at most, the end included")
     min_length: int = whole(0, 0, 10**9, "symbols before the end, at least")
     length_penalty: str = choice("gnmt", ("none", "average", "gnmt"), "what log p is divided by to rank outputs")
-    alpha: float = real(0.6, 0, 100, "exponent of the length penalty of GNMT", closed=True)
+    alpha: float = real(0.6, 0, 10, "exponent of the length penalty of GNMT", closed=True)
     coverage_penalty: float = real(0.0, 0, np.inf, "beta of GNMT: rank outputs that leave out source symbols behind",
                                    closed=True)  # fmt: skip
     block_ngrams: int = whole(0, 0, 10**6, "write no N symbols in a row twice; 0: off")
@@ -100,7 +100,8 @@ class Hypothesis(NamedTuple):
 
 def search(model: Any, source: np.ndarray, lengths: np.ndarray, how: Decoding, *, start: int, end: int,
            unknown: int | None = None) -> list[list[Hypothesis]]:  # fmt: skip
-    """The outputs for each source, best first: ``how.n_best`` at most, one at least. source (S, B), lengths (B,).
+    """The outputs for each source, best first: ``how.n_best`` at most, one at least. source (S, B) or (S, B, P),
+    lengths (B,) of 1 at least.
 
     Each step makes, of all continuations of the beginnings of a sentence, the ``beam`` likeliest the next beginnings;
     those that end there are outputs. A beginning that meets the limit, or that nothing may follow, is an output that
@@ -116,7 +117,7 @@ def search(model: Any, source: np.ndarray, lengths: np.ndarray, how: Decoding, *
     limits = how.limits(lengths)  # (B,)
     found = [_Found(how, int(n)) for n in lengths]
     floor, ceiling = np.full(len(lengths), -np.inf), how.penalty(limits)  # (B,): what a score must exceed; lp
-    generators = [_generator(how, ids[:n]) for ids, n in zip(source.T, lengths)]
+    generators = [_generator(how, source[:n, b]) for b, n in enumerate(lengths)]
     live = _Live.of(len(lengths), len(source) if how.coverage_penalty else 0, beside)
     state = model.start(source, lengths)
     if beside > 1:
@@ -153,8 +154,9 @@ def search(model: Any, source: np.ndarray, lengths: np.ndarray, how: Decoding, *
             going &= (likeliest / ceiling > floor)[live.sentence]
         if not going.any():
             break
-        live, last = live.some(going), last[going]
-        state = model.rows(state, rows[going])
+        live, last, rows = live.some(going), last[going], rows[going]
+        if not np.array_equal(rows, np.arange(len(logp))):
+            state = model.rows(state, rows)
     return [one.outputs(attention) for one in found]
 
 
@@ -207,7 +209,7 @@ class _Found:
         found = []
         for kept in (self.complete, self.cut):
             for negative, total, ids, path in kept[: self.how.n_best - len(found)]:
-                weights = np.empty((len(ids), self.S), np.float32) if attention else None
+                weights = np.empty((len(ids), self.S), attention[0].dtype) if attention else None
                 for t in range(len(ids) if attention else 0):
                     weights[t] = attention[t][path[t], : self.S]
                 found.append(Hypothesis(-negative, total, ids, weights, kept is self.complete))
@@ -247,8 +249,8 @@ def _forbid(logp: np.ndarray, ids: np.ndarray, how: Decoding, end: int, unknown:
 
 
 def _generator(how: Decoding, source: np.ndarray) -> np.random.Generator | None:
-    """Of a sentence and the seed, so that company changes nothing."""
-    return np.random.default_rng([how.seed, *source.tolist()]) if how.temperature else None
+    """Of a source (S, ...) and the seed, so that company changes nothing."""
+    return np.random.default_rng([how.seed, int.from_bytes(source.tobytes())]) if how.temperature else None
 
 
 def _drawn(logp: np.ndarray, sentence: np.ndarray, how: Decoding, generators: list) -> tuple[np.ndarray, np.ndarray]:

@@ -15,7 +15,7 @@ from minigrad.models.seq2seq.beam import Decoding, Hypothesis, search
 __all__ = ["Decoding", "Translation", "translate"]
 
 AHEAD = 16  # batches of lines that are read and sorted by length together
-POSITIONS = 2**17  # source symbols of all rows of a batch, at most
+POSITIONS = 2**16  # source symbols of all rows of a batch, at most
 WEIGHTS = 2**26  # numbers of attention that a batch keeps, at most
 
 
@@ -117,28 +117,13 @@ def _searched(model: Any, sources: list[np.ndarray], how: Decoding) -> list[list
         return search(model, source, lengths, how, start=v.start, end=v.end, unknown=v.unknown)
 
 
-# ------------------------------------------------------------------------------------------------ text
-
-
 def _translation(model: Any, line: str, found: Hypothesis, how: Decoding) -> Translation:
     v, ids = model.target, found.ids[: len(found.ids) - found.complete]
-    text = v.decode(ids)
-    if how.replace_unknown and v.unknown is not None and (ids == v.unknown).any():
-        words = model.source.split(line)
-        text = replaced(v, ids, [words[s] for s in found.weights[: len(ids)].argmax(-1)])
+    if not how.replace_unknown or v.unknown is None or v.unknown not in ids:
+        return Translation(v.decode(ids), *found)
+    words = model.source.split(line)
+    if not model.source.kind == v.kind == "words":  # whose marks say where there is no space
+        words = [model.source.join([word]) for word in words]
+    most = found.weights[: len(ids)].argmax(-1)  # (T,)
+    text = v.join(words[s] if i == v.unknown else v.token(i) for i, s in zip(ids.tolist(), most))
     return Translation(text, *found)
-
-
-def replaced(v: Any, ids: np.ndarray, words: list[str]) -> str:
-    """The text of ``ids`` (T,) with the t-th of ``words`` where the t-th symbol is ``<UNK>``.
-
-    >>> from minigrad.models import WordVocabulary
-    >>> replaced(WordVocabulary(["by", "the"], "spaces"), np.array([2, 0, 3, 0]), ["du", "Rhin", "la", "Loire"])
-    'by Rhin the Loire'
-    """
-    text = before = ""
-    for t in np.flatnonzero(ids == v.unknown):
-        until, after = v.decode(ids[:t]), v.decode(ids[: t + 1])
-        piece = after.removeprefix(until).replace(v.decode([v.unknown]), words[t])  # with the space before it
-        text, before = text + until.removeprefix(before) + piece, after
-    return text + v.decode(ids).removeprefix(before)

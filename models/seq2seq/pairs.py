@@ -231,7 +231,7 @@ class PairConfig(Settings):
     unique: bool = flag("leave out pairs that came before")
     limit: int | None = whole(None, 1, 10**9, "pairs to train on at most; a smaller set is part of a larger one")
     validation_share: float = real(0.01, 0, 0.5, "of the pairs, to validate with")
-    test_share: float = real(0.0, 0, 0.5, "of the pairs, kept for seq2seq eval --part test", closed=True)
+    test_share: float = real(0.0, 0, 0.5, "of the pairs, to test with at the end", closed=True)
 
     def read(self, path: str | os.PathLike, other: str | os.PathLike | None = None) -> Corpus:
         """The pairs of a file, or of two parallel ones."""
@@ -240,11 +240,11 @@ class PairConfig(Settings):
 
     def chosen(self, corpus: Corpus) -> Corpus:
         """Without those too long or repeated."""
-        corpus = corpus.at_most(self.longest) if self.longest else corpus
-        corpus = corpus.unique() if self.unique else corpus
-        if not len(corpus):
-            raise UserError(describe("pairs", f"none of at most {self.longest:,} words a side", "one at least"))
-        return corpus
+        if self.longest:
+            corpus = corpus.at_most(self.longest)
+            if not len(corpus):
+                raise UserError(describe("pairs", f"none of at most {self.longest:,} words a side", "one at least"))
+        return corpus.unique() if self.unique else corpus
 
     def split(self, corpus: Corpus) -> Split:
         """The parts of the chosen pairs; the limit is on training alone, so that the others are the same with any."""

@@ -6,7 +6,8 @@ import importlib
 import sys
 
 NAMES = ["start", "compile", "small_op", "elementwise", "matmul", "memory", "training", "softmax", "recurrent", "cells",
-         "long", "jax", "faults", "zaremba", "embed", "transfer", "translate"]  # fmt: skip
+         "long", "jax", "faults", "zaremba", "embed", "transfer", "translate",
+         "lengths", "captions"]  # fmt: skip
 
 for name in [n for n in sys.argv[1:] if n in NAMES] or NAMES:
     print(f"\n== {name}", flush=True)
