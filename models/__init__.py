@@ -6,11 +6,11 @@ from minigrad.models.embed.objectives import CBOW, SkipGram
 from minigrad.models.embed.vectors import WordVectors
 from minigrad.models.lm.cells import register_cell
 from minigrad.models.lm.model import LanguageConfig, LanguageModel
-from minigrad.models.recipe import Recipe
+from minigrad.models.recipe import Recipe, WindowRecipe
 from minigrad.models.training import Trainer
 from minigrad.models.vocabulary import CharVocabulary, WordVocabulary
 
 __all__ = [
     "CBOW", "CharVocabulary", "GloVe", "LanguageConfig", "LanguageModel", "Recipe", "SkipGram", "Trainer",
-    "WordVectors", "WordVocabulary", "read_vectors", "register_cell", "write_vectors",
+    "WindowRecipe", "WordVectors", "WordVocabulary", "read_vectors", "register_cell", "write_vectors",
 ]  # fmt: skip

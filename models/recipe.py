@@ -30,10 +30,7 @@ class Recipe(Settings):
     ``hold`` epochs and shrinks by ``decay`` in each later one.
     """
 
-    batch: int = whole(32, 1, 1_000_000, "streams of text read side by side (B)")
-    window: int = whole(64, 1, 1_000_000, "symbols between two updates (T)")
-    jitter: bool = flag("vary the window: mostly T, sometimes T/2, with noise of 5; the rate follows")
-    reset: int = whole(16, 0, 10**9, "windows after which a stream begins with an empty state; 0: once an epoch")
+    batch: int = whole(32, 1, 1_000_000, "examples of one update (B)")
     optimizer: str = choice("adam", tuple(OPTIMIZERS), "what makes a step of a gradient")
     lr: float = real(3e-3, 0, math.inf, "highest learning rate")
     warmup: int = whole(50, 0, 10**9, "steps in which the learning rate rises")
@@ -43,13 +40,12 @@ class Recipe(Settings):
     weight_decay: float = real(0.0, 0, math.inf, "pull of the parameters towards 0", closed=True)
     clip: float = real(1.0, 0, math.inf, "largest norm, or largest value, of the gradient")
     clip_by: str = choice("norm", ("norm", "value"), "shorten the whole gradient, or cut off each number")
-    reduction: str = choice("mean", ("mean", "sum"), "of the loss over the T steps of a window")
     average: str = choice("none", ("none", "asgd", "nt-asgd"), "mean of the parameters: all along, or once it stalls")
     stall: int = whole(5, 1, 10**9, "validations without a better one after which nt-asgd averages")
     patience: int = whole(0, 0, 10**9, "validations without a better one after which training ends; 0: never")
     seed: int = whole(1, 0, 2**63 - 1, "one seed repeats one run")
     minutes: float | None = real(None, 0, math.inf, "budget: time of training; validations add about a fifth")
-    epochs: int | None = whole(None, 1, 10**9, "budget: passes over the text")
+    epochs: int | None = whole(None, 1, 10**9, "budget: passes over all examples")
     steps: int | None = whole(None, 1, 10**12, "budget: updates")
 
     def __post_init__(self) -> None:
@@ -77,3 +73,26 @@ class Recipe(Settings):
         """
         later = cosine(1.0)(progress) if self.schedule == "cosine" else self.decay ** max(0, int(epoch) + 1 - self.hold)
         return self.lr * warmup(self.warmup)(step) * later
+
+    def factors(self, steps: int) -> tuple[float, float]:
+        """Of the loss and of the learning rate, for a batch of so many steps."""
+        return 1.0, 1.0
+
+
+@dataclass(frozen=True)
+class WindowRecipe(Recipe):
+    """How a model of a text is trained, whose examples are windows of streams that are read side by side.
+
+    >>> WindowRecipe(window=10, reduction="sum", jitter=True, steps=1).factors(5)
+    (5.0, 0.5)
+    """
+
+    batch: int = whole(32, 1, 1_000_000, "streams of text read side by side (B)")
+    window: int = whole(64, 1, 1_000_000, "symbols between two updates (T)")
+    jitter: bool = flag("vary the window: mostly T, sometimes T/2, with noise of 5; the rate follows")
+    reset: int = whole(16, 0, 10**9, "windows after which a stream begins with an empty state; 0: once an epoch")
+    reduction: str = choice("mean", ("mean", "sum"), "of the loss over the T steps of a window")
+    epochs: int | None = whole(None, 1, 10**9, "budget: passes over the text")
+
+    def factors(self, steps: int) -> tuple[float, float]:
+        return float(steps) if self.reduction == "sum" else 1.0, steps / self.window if self.jitter else 1.0

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import MISSING, asdict, dataclass, field, fields
+from difflib import get_close_matches
 from typing import Any, Self
 
 import click
@@ -108,6 +109,20 @@ class Settings:
     def pick(cls, values: dict[str, Any]) -> Self:
         """From the arguments of a command, or from a preset, those that are fields."""
         return cls(**{f.name: values[f.name] for f in fields(cls) if f.name in values})
+
+
+def preset_of(presets: dict[str, dict[str, Any]], name: str) -> dict[str, Any]:
+    """The settings of a name; UserError that names the nearest one.
+
+    >>> preset_of({"large": {"hidden": 1500}}, "lagre")
+    Traceback (most recent call last):
+    minigrad.errors.UserError: [preset] got 'lagre', expected one of large; perhaps large
+    """
+    if name not in presets:
+        near = get_close_matches(name, presets, 1)
+        do = f"perhaps {near[0]}" if near else ""
+        raise UserError(describe("preset", repr(name), f"one of {', '.join(presets)}", do))
+    return dict(presets[name])
 
 
 def _is(value: Any, types: Any) -> bool:

@@ -48,12 +48,13 @@ class Trainer:
     recipe:   with a budget of steps or epochs, a run is repeatable to the last bit; ``state`` and ``restore`` cut it
               anywhere without changing that
 
-    >>> from minigrad.models import CharVocabulary, LanguageConfig, LanguageModel
+    >>> from minigrad.models import CharVocabulary, LanguageConfig, LanguageModel, WindowRecipe
     >>> from minigrad.models.batches import Windows
     >>> text = "to be or not to be " * 9
     >>> model = LanguageModel(LanguageConfig(hidden=8), CharVocabulary.of(text), generator=0)
     >>> batches = Windows(model.vocabulary.encode(text), batch=2, window=5, reset=4)
-    >>> trainer = Trainer(model, batches, model.initial_state(2), Recipe(batch=2, window=5, reset=4, steps=3))
+    >>> recipe = WindowRecipe(batch=2, window=5, reset=4, steps=3)
+    >>> trainer = Trainer(model, batches, model.initial_state(2), recipe)
     >>> [step.number for step in trainer]
     [1, 2, 3]
     """
@@ -101,8 +102,8 @@ class Trainer:
         batch, fresh = self.batches(self.number)
         loss, carry = self.model.loss(*batch, self.model.reset(self.carry, fresh))
         self.optimizer.zero_grad()
-        steps = len(batch[0])  # T, unless the window varies
-        (loss * float(steps) if recipe.reduction == "sum" else loss).backward()
+        of_loss, of_rate = recipe.factors(len(batch[0]))
+        (loss if of_loss == 1 else loss * of_loss).backward()
         value = loss.item()
         norm = clip_grad_norm_(parameters, recipe.clip if recipe.clip_by == "norm" else math.inf)
         if not (math.isfinite(value) and math.isfinite(norm)):
@@ -112,7 +113,7 @@ class Trainer:
             clip_grad_value_(parameters, recipe.clip)
         epoch = self.number / self.batches.per_epoch
         self.number += 1
-        self.optimizer.lr = recipe.rate(self.number, epoch, progress) * (steps / recipe.window if recipe.jitter else 1)
+        self.optimizer.lr = recipe.rate(self.number, epoch, progress) * of_rate
         self.optimizer.step()
         if self.average:
             self.average.update()
@@ -185,14 +186,14 @@ class Trainer:
         good &= isinstance(validations, list) and all(type(v) is float for v in validations)
         good &= all(alike(copy, parameters) for copy in copies.values())
         if not good or not alike(carry, leaves(self.carry)):
-            raise UserError(describe(where, "a damaged state of training", "what lm train wrote"))
+            raise UserError(describe(where, "a damaged state of training", "what training wrote"))
         try:
             prefix = "optimizer."
             own = {name.removeprefix(prefix): a for name, a in arrays.items() if name.startswith(prefix)}
             self.optimizer.load_state_dict(own)
             self.model.generator.bit_generator.state = facts.get("generator")
         except (MinigradError, TypeError, ValueError, KeyError, AttributeError, OverflowError) as error:
-            raise UserError(describe(where, f"a damaged state of training ({error})", "what lm train wrote")) from None
+            raise UserError(describe(where, f"a damaged state of training ({error})", "what training wrote")) from None
         self.carry = rebuild(self.carry, [Tensor(np.array(a)) for a in carry])
         self.number, self._before, self.validations = step, float(seconds), validations
         self.best = copies.get("best", [])

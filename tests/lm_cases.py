@@ -1,11 +1,11 @@
 """A small text, a small model and a short recipe, for the tests of language models."""
 
-from minigrad.models import CharVocabulary, LanguageConfig, LanguageModel, Recipe, Trainer
+from minigrad.models import CharVocabulary, LanguageConfig, LanguageModel, Trainer, WindowRecipe
 from minigrad.models.batches import Windows
 
 TEXT = "the cat sat on the mat, and the dog saw the cat.\n" * 20
 SMALL = LanguageConfig(hidden=12, embedding=6)
-RECIPE = Recipe(batch=3, window=7, steps=6)
+RECIPE = WindowRecipe(batch=3, window=7, steps=6)
 
 
 def make(config=SMALL, text=TEXT, seed=0):

@@ -11,9 +11,9 @@ from cli_cases import TINY, fails, folder_fixture, run, snapshot  # noqa: F401
 from minigrad import nn
 from minigrad.errors import UserError
 from minigrad.models import LanguageConfig, LanguageModel, WordVocabulary
-from minigrad.models.lm.run import Corpus, LanguageRun, Pace
+from minigrad.models.lm.run import Corpus, LanguageRun, TextPace
 from minigrad.models.lm.score import log_probabilities
-from minigrad.models.recipe import Recipe
+from minigrad.models.recipe import WindowRecipe
 from minigrad.models.text import read_text
 from minigrad.models.vocabulary import VocabularyConfig
 
@@ -60,8 +60,8 @@ def test_rare_characters_become_unknown_if_asked(folder):
 def new(steps, out, reset=3):
     """A run of words as the command makes it."""
     corpus = Corpus(read_text("text.txt"), read_text("valid.txt"))
-    recipe, config = Recipe(batch=3, window=7, steps=steps, reset=reset), LanguageConfig(hidden=12, embedding=6)
-    return LanguageRun.new(corpus, config, recipe, Path(out), Pace(validations=0), VocabularyConfig(level="word"))
+    recipe, config = WindowRecipe(batch=3, window=7, steps=steps, reset=reset), LanguageConfig(hidden=12, embedding=6)
+    return LanguageRun.new(corpus, config, recipe, Path(out), TextPace(validations=0), VocabularyConfig(level="word"))
 
 
 def test_a_stopped_run_of_words_goes_on_as_if_it_had_not(folder):
@@ -73,7 +73,8 @@ def test_a_stopped_run_of_words_goes_on_as_if_it_had_not(folder):
     part.save()
     step = nn.read("w.safetensors")[1]["training"]["step"]
     assert 5 <= step < 12
-    assert LanguageRun.resume(Path("w.safetensors"), corpus, {"level": "word"}, None, Pace(validations=0)).run([]) == 0
+    pace = TextPace(validations=0)
+    assert LanguageRun.resume(Path("w.safetensors"), corpus, {"level": "word"}, None, pace).run([]) == 0
     whole.run([])
     assert Path("w.safetensors").read_bytes() == Path("whole.safetensors").read_bytes()
     before = snapshot(folder)

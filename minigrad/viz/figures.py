@@ -137,6 +137,35 @@ def heat(ax: Any, values: Any, rows: Sequence[str], columns: Sequence[str], *, l
     return image
 
 
+def alignment(weights: Any, rows: Sequence[str], columns: Sequence[str], title: str, label: str) -> Any:
+    """A figure of ``weights`` (R, C) between 0 and 1 as square cells, the darker the larger: the columns' names on top,
+    the rows' at the left; the label says what a cell is.
+
+    >>> figure = alignment([[0.9, 0.1]], ["le"], ["the", "cat"], "attention", "share of the row")
+    >>> [label.get_text() for label in figure.axes[0].get_xticklabels()]
+    ['the', 'cat']
+    """
+    weights = np.asarray(weights, float)
+    inch = 0.3  # of a cell
+    wide, high = (inch * (max(map(len, names)) * 0.28 + 1) for names in (rows, columns))  # of the names, about
+    size = max(wide + inch * len(columns) + 1.4, 4.0), max(high + inch * len(rows) + 0.8, 3.0)
+    figure, (ax,) = grid(width=size[0], height=size[1], title=title)
+    image = ax.imshow(weights, aspect="equal", interpolation="nearest", vmin=0.0, vmax=1.0, cmap="Blues")
+    ax.grid(False)
+    ax.set_yticks(range(len(rows)), rows)
+    ax.set_xticks(range(len(columns)), columns, rotation=60 if any(len(c) > 1 for c in columns) else 0,
+                  ha="left" if any(len(c) > 1 for c in columns) else "center", rotation_mode="anchor")  # fmt: skip
+    ax.spines[:].set_visible(False)
+    ax.xaxis.tick_top()
+    ax.tick_params(length=0)
+    for k in range(1, len(rows)):
+        ax.axhline(k - 0.5, color="white", linewidth=0.6)
+    for k in range(1, len(columns)):
+        ax.axvline(k - 0.5, color="white", linewidth=0.6)
+    figure.colorbar(image, ax=ax, shrink=min(1.0, 2.4 / (inch * len(rows))), aspect=12, label=label)
+    return figure
+
+
 def bars(ax: Any, values: Sequence[tuple[str, float]], x: str) -> None:
     """A bar for each (name, value), the first on top.
 

@@ -1,15 +1,14 @@
 """Floor 7: recipes of published language models, by name: what ``minigrad lm train --preset`` sets.
 
 Each is the settings in which the paper, or the code published with it, differs from the defaults of ``LanguageConfig``,
-``Recipe`` and ``Pace``; any option of the command line overrides them.
+``WindowRecipe`` and ``TextPace``; any option of the command line overrides them.
 """
 
 from __future__ import annotations
 
-from difflib import get_close_matches
 from typing import Any
 
-from minigrad.errors import UserError, describe
+from minigrad.models.settings import preset_of
 
 # Zaremba, Sutskever and Vinyals 2014, "Recurrent neural network regularization". The loss is summed over the window,
 # and so the rate of 1 and the norm of 5 are; each epoch begins with empty states; dropout before, between and behind
@@ -60,8 +59,4 @@ def preset(name: str) -> dict[str, Any]:
     >>> preset("zaremba-small")["hidden"]
     200
     """
-    if name not in PRESETS:
-        near = get_close_matches(name, PRESETS, 1)
-        do = f"perhaps {near[0]}" if near else None
-        raise UserError(describe("preset", repr(name), f"one of {', '.join(PRESETS)}", *([do] if do else [])))
-    return dict(PRESETS[name])
+    return preset_of(PRESETS, name)

@@ -26,7 +26,7 @@ class Minigrad:
     """The preset, through the package's own trainer."""
 
     def __init__(self, folder: str, shared: str):
-        from minigrad.models import LanguageConfig, LanguageModel, Recipe, Trainer
+        from minigrad.models import LanguageConfig, LanguageModel, Trainer, WindowRecipe
         from minigrad.models.batches import Windows
         from minigrad.models.lm.presets import preset
         from minigrad.models.vocabulary import VocabularyConfig
@@ -35,7 +35,7 @@ class Minigrad:
         texts = {name: (Path(folder) / f"{name}.txt").read_text() for name in ("train", "valid", "test")}
         vocabulary = VocabularyConfig.pick(settings).build([texts["train"]])
         self.ids = {name: vocabulary.encode(text) for name, text in texts.items()}
-        recipe = Recipe.pick(settings)
+        recipe = WindowRecipe.pick(settings)
         self.model = LanguageModel(LanguageConfig.pick(settings), vocabulary, generator=recipe.seed)
         windows = Windows(self.ids["train"], recipe.batch, recipe.window, recipe.reset)
         self.trainer = Trainer(self.model, windows, self.model.initial_state(recipe.batch), recipe)

@@ -15,9 +15,9 @@ from minigrad.models.lm.commands.use import print_sample
 from minigrad.models.lm.model import LanguageConfig, LanguageModel
 from minigrad.models.lm.presets import PRESETS
 from minigrad.models.lm.presets import preset as settings_of
-from minigrad.models.lm.run import Corpus, LanguageRun, Pace
+from minigrad.models.lm.run import Corpus, LanguageRun, TextPace
 from minigrad.models.place import reserved
-from minigrad.models.recipe import BUDGETS, Recipe
+from minigrad.models.recipe import BUDGETS, WindowRecipe
 from minigrad.models.text import read_text
 from minigrad.models.vocabulary import VocabularyConfig
 
@@ -60,8 +60,8 @@ def _begin_with(path: str, model: LanguageModel) -> None:
 @click.option("--vectors", metavar="FILE", help="vectors of words that the embedding begins with, of as many numbers")
 @VocabularyConfig.options
 @LanguageConfig.options
-@Recipe.options
-@Pace.options
+@WindowRecipe.options
+@TextPace.options
 @click.option(
     "--out",
     type=click.Path(path_type=Path),
@@ -89,7 +89,7 @@ def train(
     if out is not None and not out.name:
         raise UserError(describe("out", repr(str(out)), "the name of a file"))
     corpus = Corpus(chosen_text(text), None if validation is None else read_text(validation))
-    pace = Pace.pick(settings)
+    pace = TextPace.pick(settings)
     explicit = {k: v for k, v in settings.items() if ctx.get_parameter_source(k) is ParameterSource.COMMANDLINE}
     if resume and (given := "a preset" if preset else vectors and f"--vectors {vectors}"):
         raise UserError(describe("resume", given, "none", "a resumed run keeps its settings"))
@@ -104,7 +104,7 @@ def train(
                 settings |= {**dict.fromkeys(BUDGETS), **budgets}
             elif all(settings[name] is None for name in BUDGETS):
                 settings["minutes"] = DEFAULT_MINUTES
-            config, recipe = LanguageConfig.pick(settings), Recipe.pick(settings)
+            config, recipe = LanguageConfig.pick(settings), WindowRecipe.pick(settings)
             spelling = VocabularyConfig.pick(settings)
             run = LanguageRun.new(corpus, config, recipe, place, pace, spelling)
             if vectors:
