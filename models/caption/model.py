@@ -10,9 +10,9 @@ import numpy as np
 
 from minigrad import nn, ops
 from minigrad.engine import Tensor
-from minigrad.errors import ShapeError, describe
+from minigrad.errors import ShapeError, UserError, describe
 from minigrad.models.files import Training, check_sizes, fill, read_model, write_model
-from minigrad.models.seq2seq.beam import Decoding, search
+from minigrad.models.seq2seq.beam import Decoding, check_vocabulary, search
 from minigrad.models.seq2seq.config import Seq2SeqConfig
 from minigrad.models.seq2seq.decode import Translation
 from minigrad.models.seq2seq.model import EncoderDecoder, sizes
@@ -54,6 +54,13 @@ class Captioner(EncoderDecoder):
                  batch: int = 64) -> list[list[Translation]]:  # fmt: skip
         """For each image (S, P), in their order, its captions, best first: ``how.n_best`` at most, one at least."""
         how, v, found = how or Decoding(), self.target, [[] for _ in images]
+        check_vocabulary(v, how)
+        if how.replace_unknown:
+            raise UserError(describe("replace_unknown", "an image", "a text, whose words can take the place of <UNK>"))
+        for number, image in enumerate(images, 1):
+            if np.ndim(image) != 2 or not len(image) or image.shape[1] != self.features:
+                expected = f"(S, P) with S of at least 1 and P = {self.features}"
+                raise ShapeError(describe(f"image {number}", f"features {np.shape(image)}", expected))
         order = sorted(range(len(images)), key=lambda i: -len(images[i]))
         for k in range(0, len(images), batch):
             chosen = order[k : k + batch]

@@ -21,7 +21,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 
 from minigrad.errors import UserError, describe
 from minigrad.kernels.cpu.build import Kernel
-from minigrad.models.lm.decode import draw, weights
+from minigrad.models.lm.decode import NUMBERS, draw, weights
 from minigrad.models.settings import Settings, choice, flag, real, share, whole
 
 LEAST = 1e-10  # of the attention that a source symbol got, where its logarithm is taken
@@ -223,6 +223,15 @@ def coverage(covered: np.ndarray) -> float:
     -0.6931
     """
     return float(np.log(np.clip(covered, LEAST, 1.0)).sum())
+
+
+def check_vocabulary(v: Any, how: Decoding) -> None:
+    """That texts in this vocabulary end, and that there is room for all beginnings of one."""
+    if v.end is None:
+        raise UserError(describe("decode", "a vocabulary without an end", "one that has it"))
+    if how.rows > (most := max(1, NUMBERS // len(v))):
+        name = "n_best" if how.temperature else "beam"
+        raise UserError(describe(name, str(how.rows), f"{most:,} at most with {len(v):,} symbols to write"))
 
 
 def _check_attention(how: Decoding) -> None:

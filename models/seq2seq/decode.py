@@ -10,7 +10,7 @@ import numpy as np
 
 from minigrad.errors import UserError, describe
 from minigrad.models.lm.decode import NUMBERS
-from minigrad.models.seq2seq.beam import Decoding, Hypothesis, search
+from minigrad.models.seq2seq.beam import Decoding, Hypothesis, check_vocabulary, search
 
 __all__ = ["Decoding", "Translation", "translate"]
 
@@ -54,14 +54,9 @@ def translate(model: Any, lines: Iterable[str], how: Decoding | None = None,
     [3, 1, 3]
     """
     how = how or Decoding()
-    V = len(model.target)
     if batch < 1:
         raise UserError(describe("batch", str(batch), "1 or more"))
-    if how.rows > max(1, NUMBERS // V):
-        name = "n_best" if how.temperature else "beam"
-        raise UserError(describe(name, str(how.rows), f"{NUMBERS // V:,} at most with {V:,} symbols to write"))
-    if model.target.end is None:
-        raise UserError(describe("translate", "a vocabulary without an end", "one that has it"))
+    check_vocabulary(model.target, how)
     return _translations(model, iter(lines), how, batch)
 
 
