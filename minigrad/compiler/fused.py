@@ -111,12 +111,12 @@ def _compile(call: Call) -> CellKernel | str:
         return f"dtypes {', '.join(sorted(map(str, dtypes)))}, not one of float32 and float64"
     if any(t.device != "cpu" for t in tensors):
         return "tensors on another device"
-    if any(t.ndim != 3 for t in xs) or any(t.ndim != 2 for t in state):
-        return "xs that are not (T, B, I), or a state that is not (B, H)"
-    if any(t.shape[-1] == 0 for t in tensors if t.ndim):
+    if any(t.ndim != 3 for t in xs) or any(t.ndim not in (2, 3) for t in state):
+        return "xs that are not (T, B, I), or a state that is not (B, H) or a memory (B, S, A)"
+    if any(0 in t.shape[-1:] for t in tensors) or any(0 in t.shape[1:] for t in state):
         return "a width of 0"
     dtype = dtypes.pop()
-    widths, states = [t.shape[2] for t in xs], [t.shape[1] for t in state]
+    widths, states = [t.shape[2] for t in xs], [t.shape[1:] for t in state]
     try:
         graph = trace(call.cell, call.params, widths, states, call.xs, call.state, dtype)
     except CannotCompile as reason:
