@@ -76,6 +76,10 @@ class Loop:
     work: int  # arithmetic of one row, about
     scratch: int  # numbers for each row, of an operand packed
 
+    def use(self, constants: np.ndarray) -> None:
+        self.constants = constants
+        self.fixed[len(self.given) + _FIXED.index("constants")] = constants.ctypes.data
+
 
 class _Text:
     """Writes one direction, collecting the names that its table must hold."""
@@ -275,18 +279,22 @@ class _Text:
     def loop(self) -> Loop:
         constants = np.array(self.slots.constants or [0.0], self.dtype)
         kernels = gemm.kernels(self.dtype)
-        fixed = [kernels.rows, kernels.pack_panels, constants.ctypes.data, *self.slots.sizes.values()]
+        fixed = [kernels.rows, kernels.pack_panels, 0, *self.slots.sizes.values()]
         table = np.array([0] * len(self.given) + fixed, np.int64)
         packs = [(name, m.k * kernels.width * -(-m.n // kernels.width)) for m, name in self.weights.items()]
         buffers = list(self.buffers.values())
         work = sum(m.k * m.n for m in self.weights) + 50 * sum(b.width for b in buffers)
         operands = [w.k if w.turned else w.n for w in self.plan.gradients if self.backward and w.a is not None]
         scratch = max([kernels.width * -(-n // kernels.width) for n in operands], default=0)
-        return Loop(list(self.given), table, constants, len(self.phases), buffers, packs, work, scratch)
+        loop = Loop(list(self.given), table, constants, len(self.phases), buffers, packs, work, scratch)
+        loop.use(constants)
+        return loop
 
 
 class CellKernel:
-    """The two compiled passes of a plan, for one dtype."""
+    """The two compiled passes of a plan, for one dtype. ``stand_in`` stands for any S in the plan (``sized.py``)."""
+
+    stand_in: int | None = None
 
     def __init__(self, name: str, plan: Plan, dtype: np.dtype):
         self.plan, self.dtype = plan, dtype
@@ -300,3 +308,4 @@ class CellKernel:
         self.source = emit(title, head + forward.text() + "\n\n" + backward.text(), needed, dtype)
         self.module = load(f"cell_{name}_{dtype.name}", self.source)
         self.forward, self.backward = forward.loop(), backward.loop()
+        self.y_widths, self.dx_widths = [v.width for v in plan.cell.ys], [v.width for v in plan.cell.d_xs]

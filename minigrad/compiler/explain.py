@@ -37,7 +37,8 @@ def explain(function: Callable, cell: Callable, params: Any, xs: Any, state: Any
     if isinstance(kernel, str):
         return f"'{getattr(cell, '__name__', type(cell).__name__)}' runs step by step by its definition: {kernel}"
     graph = kernel.plan.cell
-    forward = {f"state{k}": v for k, v in enumerate(graph.states)} | {f"y{j}": v for j, v in enumerate(graph.ys)}
+    states = {f"state{k}": v for k, v in enumerate(graph.states) if k not in graph.d_memories}
+    forward = states | {f"y{j}": v for j, v in enumerate(graph.ys)}
     backward = {f"d_state{k}": v for k, v in enumerate(graph.d_states) if v}
     backward |= {f"d_x{i}": v for i, v in enumerate(graph.d_xs)}
     for k, found in graph.d_memories.items():
@@ -45,8 +46,9 @@ def explain(function: Callable, cell: Callable, params: Any, xs: Any, state: Any
     for i, gradient in enumerate(graph.d_params):
         for n, term in enumerate(gradient.terms if gradient else ()):
             backward[f"d_p{i} term {n}: {f'{term.a}^T times' if term.a else 'sum of'}"] = term.g
+    note = f"; {kernel.stand_in} stands for any S of its memories (B, S, A)" if kernel.stand_in else ""
     parts = [
-        f"Graph of '{cell.__name__}', one row of one step\n{text(forward)}",
+        f"Graph of '{cell.__name__}', one row of one step{note}\n{text(forward)}",
         f"Its gradients\n{text(backward)}",
         f"Plan\n{_plan(kernel.plan)}",
         f"Kernels, {kernel.module.__file__}\n{kernel.source}",

@@ -159,7 +159,7 @@ class Run:
         ys = []
         for j, source in enumerate(plan.y_from):
             if source is None:
-                ys.append(np.empty((place.rows, plan.cell.ys[j].width), self.dtype))
+                ys.append(np.empty((place.rows, self.kernel.y_widths[j]), self.dtype))
                 self._give(f"y{j}", ys[j])
             else:
                 ys.append(states[source][place.after])
@@ -178,7 +178,7 @@ class Run:
             keep.append(array)
 
         for j, g in enumerate(gys):
-            width = plan.cell.ys[j].width
+            width = self.kernel.y_widths[j]
             give(f"gy{j}", np.zeros((1, width), self.dtype) if g is None else g)
             at[f"w_gy{j}"] = 0 if g is None else width
         carries = []
@@ -270,7 +270,7 @@ class Sequence:
             ys, states = yield from run.forward()
             self.runs = [run]
         else:
-            ys = [np.empty((self.layout.rows, y.width), self.kernel.dtype) for y in self.plan.cell.ys]
+            ys = [np.empty((self.layout.rows, width), self.kernel.dtype) for width in self.kernel.y_widths]
             for start in self.starts:
                 self.between.append(states)
                 run, rows = self._run(start, states)
@@ -291,9 +291,9 @@ class Sequence:
             carried[k] = self._sum(carried[k], self.states[k]) if wanted[n + k] else None
         gradients = Gradients(self.kernel, self.params, wanted[n + len(self.states) :], place.rows)
         d_xs: Some = []
-        for i, v in enumerate(self.plan.cell.d_xs):
+        for i, width in enumerate(self.kernel.dx_widths):
             stored = any(b.name == f"dx{i}" for b in self.kernel.backward.buffers)  # by the loop, wanted or not
-            d_xs.append(place.room(v.width, dtype) if wanted[i] or stored else None)
+            d_xs.append(place.room(width, dtype) if wanted[i] or stored else None)
         dxs = [None if d is None else d.reshape(place.rows, d.shape[-1]) for d in d_xs]
         if self.every is None:
             carried = yield from self.runs[0].backward(g_rows, carried, gradients, dxs)
