@@ -12,7 +12,7 @@ from typing import Any
 from minigrad.compiler.emit import CellKernel
 from minigrad.compiler.plan import Plan
 from minigrad.compiler.run import Sequence, together
-from minigrad.compiler.sized import Shapes, Sized, memory_size, resized
+from minigrad.compiler.sized import Shapes, Sized, memory_size, patterns, sized
 from minigrad.compiler.trace import CannotCompile, trace
 from minigrad.engine import Operation, Tensor, apply, is_recording
 from minigrad.engine.backward import by_definition
@@ -108,25 +108,27 @@ def kernel_of(call: Call) -> CellKernel | str:
 def _of_size(call: Call, size: int, key: tuple, known: dict) -> CellKernel | str:
     """For memories of this size: by what is ``known`` for every size, or will be from now on, if that can be."""
     for general, found in list(known.items()):
-        if isinstance(found, Sized) and (general[0], resized(general[1], -1, size), *general[2:]) == key:
+        if isinstance(found, Sized) and (general[0], sized(general[1], size), *general[2:]) == key:
             return found(size)
-    general = (key[0], resized(key[1], size, -1), *key[2:])
-    found = known.setdefault(general, _compile_sized(call, size)) if general not in known else ""
-    return found(size) if isinstance(found, Sized) else _compile(call)
+    for pattern in patterns(key[1], size):
+        found = _compile_sized(call, pattern)
+        if found is not None:
+            known[(key[0], pattern, *key[2:])] = found
+            return found(size)
+    return _compile(call)
 
 
-def _compile_sized(call: Call, size: int) -> Sized | str:
-    """For memories of every size, or the reason why there is none."""
+def _compile_sized(call: Call, pattern: Shapes) -> Sized | None:
+    """For memories of every size, if that can be."""
     sizes = {n for group in call.groups for t in group for n in t.shape}
     low, high = [n for n in (211, 223, 227, 229, 233, 239, 241, 251, 257) if n not in sizes][:2]
-    shapes = [t.shape[1:] for t in call.groups[1]]
-    first, second = (_compile(call, resized(shapes, size, n)) for n in (low, high))
-    if isinstance(first, str) or isinstance(second, str):
-        return str(first)
-    try:
-        return Sized((low, high), first, second)
-    except ValueError as error:
-        return str(error)
+    kernels = []
+    for n in (low, high):
+        found = _compile(call, sized(pattern, n))
+        if isinstance(found, str):
+            return None
+        kernels.append(found)
+    return Sized.of((low, high), *kernels)
 
 
 def _compile(call: Call, states: Shapes | None = None) -> CellKernel | str:
@@ -145,7 +147,9 @@ def _compile(call: Call, states: Shapes | None = None) -> CellKernel | str:
     dtype = dtypes.pop()
     widths = [t.shape[2] for t in xs]
     try:
-        graph = trace(call.cell, call.params, widths, states or [t.shape[1:] for t in state], call.xs, call.state, dtype)
+        graph = trace(
+            call.cell, call.params, widths, states or [t.shape[1:] for t in state], call.xs, call.state, dtype
+        )
     except CannotCompile as reason:
         return str(reason)
     except MinigradError as error:  # the definition says it with the sizes of the call

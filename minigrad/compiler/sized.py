@@ -7,14 +7,15 @@ stand for S, which give a and b, and never again.
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from itertools import combinations
 
 import numpy as np
 
 from minigrad.compiler.emit import CellKernel, Loop
 
-Shapes = Sequence[tuple[int, ...]]
+Shapes = tuple[tuple[int, ...], ...]
 
 
 def memory_size(states: Shapes) -> int | None:
@@ -23,22 +24,41 @@ def memory_size(states: Shapes) -> int | None:
     return found.pop() if len(found) == 1 else None
 
 
-def resized(states: Shapes, size: int, new: int) -> tuple[tuple[int, ...], ...]:
-    """The shapes of states for another S: of the memories, and of other states that are as wide, such as a mask."""
-    return tuple([(new, *shape[1:]) if shape[:1] == (size,) else shape for shape in states])
+def patterns(states: Shapes, size: int) -> Iterator[Shapes]:
+    """The shapes of states with -1 for S: in the memories, and in those of the other states that are as wide, such as
+    a mask. Another that only happens to be as wide cannot be told from those, so each choice comes, the largest first.
+    """
+    equal = [i for i, shape in enumerate(states) if shape == (size,)]
+    for count in range(len(equal), -1, -1):
+        for chosen in combinations(equal, count):
+            yield tuple([(-1, *shape[1:]) if len(shape) == 2 or i in chosen else shape
+                         for i, shape in enumerate(states)])  # fmt: skip
+
+
+def sized(pattern: Shapes, size: int) -> Shapes:
+    """The shapes of a pattern for S = ``size``."""
+    return tuple([(size, *shape[1:]) if shape[:1] == (-1,) else shape for shape in pattern])
 
 
 class Sized:
-    """The kernels of a cell for every S, from those for two S. ValueError where they are not alike."""
+    """The kernels of a cell for every S, from those for two S."""
 
     def __init__(self, sizes: tuple[int, int], first: CellKernel, second: CellKernel):
         self.sizes, self.first, self.second = sizes, first, second
+
+    @classmethod
+    def of(cls, sizes: tuple[int, int], first: CellKernel, second: CellKernel) -> Sized | None:
+        """None where they differ otherwise than in widths."""
         alike = first.source == second.source and first.plan.y_from == second.plan.y_from
         for a, b in ((first.forward, second.forward), (first.backward, second.backward)):
-            alike = alike and np.array_equal(a.constants, b.constants) and (a.packs, a.scratch) == (b.packs, b.scratch)
-            if not alike:
-                raise ValueError("a kernel that depends on the size of its memory otherwise than by widths")
+            if (
+                not alike
+                or not np.array_equal(a.constants, b.constants)
+                or (a.packs, a.scratch) != (b.packs, b.scratch)
+            ):
+                return None
             b.use(a.constants)
+        return cls(sizes, first, second)
 
     def __call__(self, size: int) -> CellKernel:
         """The kernel for S = ``size``."""

@@ -37,10 +37,11 @@ class Term:
 
 @dataclass
 class Gradient:
-    """Of a parameter; ``turned`` says that the terms are of its transpose."""
+    """Of a parameter, or of a memory; ``turned`` says that the terms are of its transpose."""
 
     terms: list[Term]
     turned: bool = False
+    memory: bool = False
 
 
 @dataclass
@@ -145,7 +146,7 @@ def _trace(cell: Callable, params: Any, widths: list[int], states: list[tuple[in
     graph.state_tree, graph.y_tree = (rebuild(t, "*" * len(leaves(t))) for t in (new, y))
     for i, g in enumerate(gs):
         kind, at = ("gs", i) if i < count else ("gy", i - count)
-        reader.know(g, Gradient([]) if g.ndim == 3 else reader.graph.make(kind, (), at, g.shape[1]))
+        reader.know(g, reader.outer() if g.ndim == 3 else reader.graph.make(kind, (), at, g.shape[1]))
     for step in noted[size:]:
         reader.read(*step)
     for i, (t, g) in enumerate(zip(inputs, found)):
@@ -154,10 +155,8 @@ def _trace(cell: Callable, params: Any, widths: list[int], states: list[tuple[in
             if g is not None and len({term.a is None for term in graph.d_params[-1].terms}) == 2:
                 raise CannotCompile("a parameter used both as a vector and as a matrix")
         elif t.ndim == 3:
-            terms = graph.d_memories[len(graph.d_states)] = reader.gradient(g).terms
+            graph.d_memories[len(graph.d_states)] = reader.memory_gradient(reader.get(g)).terms
             graph.d_states.append(None)
-            if any(term.a is None for term in terms):
-                raise CannotCompile("a memory of one number")
         else:
             row = reader.graph.spread(reader.graph.constant(0), t.shape[1]) if g is None else reader.row(g)
             (graph.d_xs if i < len(x_leaves) else graph.d_states).append(row)
@@ -239,6 +238,8 @@ class _Reader:
         for i, v in enumerate(values):
             if isinstance(v, Weights) and v.width and not v.turned:
                 values[i] = self.graph.make("vector", (), v.index, v.width)
+        if scalar is scalars.add and any(isinstance(v, Gradient) and v.memory for v in values):
+            return self.outer(*[(t.a, t.g) for v in values for t in self.memory_gradient(v).terms])
         gradients = [v for v in values if isinstance(v, Gradient)]
         if not gradients:
             if not all(isinstance(v, Value) for v in values):
@@ -259,12 +260,12 @@ class _Reader:
     # ------------------------------------------------------------------ products
 
     def read_matrix_transpose(self, values: list[Any], inputs: Any, out: Any) -> Any:
-        (v,), each = values, inputs[0].ndim == 3  # a matrix, or a row, of each member
+        (v,) = values
         if isinstance(v, Weights):
             return replace(v, turned=not v.turned)
         if isinstance(v, Gradient):
-            return Gradient([Term(t.g, t.a) for t in v.terms]) if each else Gradient(v.terms, not v.turned)
-        if each:
+            return self.outer(*[(t.g, t.a) for t in v.terms]) if v.memory else Gradient(v.terms, not v.turned)
+        if inputs[0].ndim == 3:  # a row for each member stays one
             return v
         return v.row if isinstance(v, Turned) else Turned(v)
 
@@ -293,6 +294,14 @@ class _Reader:
             return Gradient(terms)
         raise CannotCompile("a product that is not of a row and a weight matrix")
 
+    def outer(self, *pairs: tuple[Any, Any]) -> Gradient:
+        """Of a memory: the sum of a^T g."""
+        return Gradient([Term(a, g) for a, g in pairs], memory=True)
+
+    def memory_gradient(self, v: Any) -> Gradient:
+        """Of a memory with one row, or one column, a row is the gradient."""
+        return v if isinstance(v, Gradient) else self.outer((self.graph.spread(self.graph.constant(1), 1), v))
+
     def _product_of_each(self, a: Any, b: Any, left: tuple[int, ...], right: tuple[int, ...]) -> Any:
         """A product for each member of the batch: of its row and its memory, or of two of its rows."""
         (_, m, k), n = left, right[2]
@@ -303,7 +312,9 @@ class _Reader:
         if isinstance(a, Value) and isinstance(b, Value) and m == n == 1:
             return self.graph.row_sum(self.graph.elementwise(scalars.mul, *[self.graph.spread(v, k) for v in (a, b)]))
         if isinstance(a, Value) and isinstance(b, Value) and k == 1:
-            return Gradient([Term(self.graph.spread(a, m), self.graph.spread(b, n))])
+            if m == 1 or n == 1:  # a row times a number
+                return self.graph.elementwise(scalars.mul, *[self.graph.spread(v, m * n) for v in (a, b)])
+            return self.outer((self.graph.spread(a, m), self.graph.spread(b, n)))
         raise CannotCompile("a product of three axes that is not of a row and a memory")
 
     # ------------------------------------------------------------------ moving numbers
