@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 
 from minigrad.compiler.graph import MEMORY, Matrix, Value
-from minigrad.compiler.plan import Buffer, Pass, Place, Plan, Product, WeightGradient
+from minigrad.compiler.plan import Buffer, MemoryGradient, Pass, Place, Plan, Product, WeightGradient
 from minigrad.compiler.rows import RowFunction, Slots
-from minigrad.kernels.cpu import gemm, micro, shares
+from minigrad.kernels.cpu import gemm, members, micro, shares
 from minigrad.kernels.cpu.build import emit, load
 
 _HEAD = """
@@ -75,6 +75,10 @@ class Loop:
     packs: list[tuple[str, int]]  # packed weights: name and size
     work: int  # arithmetic of one row, about
     scratch: int  # numbers for each row, of an operand packed
+
+    def use(self, constants: np.ndarray) -> None:
+        self.constants = constants
+        self.fixed[len(self.given) + _FIXED.index("constants")] = constants.ctypes.data
 
 
 class _Text:
@@ -176,10 +180,37 @@ class _Text:
         return _LOOP.format(steps=steps, work=work, ahead=ahead).split("\n")
 
     def _product(self, p: Product) -> str:
-        operand, to, w = self._address(p.operand, "first"), self._address(p.to, "first"), self._weight(p.matrix)
+        operand, to = self._address(p.operand, "first"), self._address(p.to, "first")
+        if p.matrix.memory:
+            return self._product_of_members(p, operand, to)
+        w = self._weight(p.matrix)
         panels = f"({w}_n + WIDTH - 1) // WIDTH"
         left = f"m, {operand}, {self._width(p.operand.buffer)}, 1, {w}_k"
         return f"call12(gemm, ({left}, {w}, {w}_n, 0, {panels}, {to}, {self._width(p.to.buffer)}, {int(p.add)}))"
+
+    # ------------------------------------------------------------------ memories
+
+    def _members(self, name: str) -> str:
+        """The address of a kernel."""
+        return self.slots.named(name, getattr(members.kernels(self.dtype), name))
+
+    def _product_of_members(self, p: Product, operand: str, to: str) -> str:
+        m = p.matrix
+        memory = Place(self.plan.memory(m.index))
+        kernel = self._members("times_turned" if m.turned else "times")
+        k, n = (self.slots.size((side, m), size) for side, size in (("k", m.k), ("n", m.n)))
+        left = f"m, {operand}, {self._width(p.operand.buffer)}, {k}"
+        matrices = f"{self._address(memory, 'first')}, {self._width(memory.buffer)}"
+        return f"call12({kernel}, ({left}, {matrices}, {n}, {to}, {self._width(p.to.buffer)}, {int(p.add)}, 0, 0))"
+
+    def _memory_gradient(self, i: int, d: MemoryGradient) -> str:
+        """For this worker's members, whose rows it has made itself."""
+        to = f"d_memory{d.state}"
+        self.given[to] = None
+        a, g = (f"{self._rows(v)}, {self._width(v.buffer)}" for v in (d.a, d.g))
+        k, n = (self.slots.size((side, "of gradient", i), size) for side, size in (("k", d.k), ("n", d.n)))
+        call = f"layout, steps, split[worker], split[worker + 1], {a}, {k}, {g}, {n}, {to}, 0"
+        return f"if {to}:\n            call12({self._members('outer')}, ({call}))"
 
     # ------------------------------------------------------------------ products of all rows
 
@@ -188,6 +219,9 @@ class _Text:
         if not self.backward:
             return [f"if not chunk:\n            {self._product_of_rows(p)}" for p in self.plan.hoisted], []
         after = [[f"if {p.to.buffer.name}:\n            {self._product_of_rows(p)}" for p in self.plan.late]]
+        if self.plan.memories:
+            after[0].append("split = carray(address_as_int64(shares), (workers + 1,))")
+            after[0] += [self._memory_gradient(i, d) for i, d in enumerate(self.plan.memories)]
         for w in self.plan.gradients:
             if w.a is not None:
                 pack, product = self._weight_gradient(w, w.a)
@@ -245,18 +279,22 @@ class _Text:
     def loop(self) -> Loop:
         constants = np.array(self.slots.constants or [0.0], self.dtype)
         kernels = gemm.kernels(self.dtype)
-        fixed = [kernels.rows, kernels.pack_panels, constants.ctypes.data, *self.slots.sizes.values()]
+        fixed = [kernels.rows, kernels.pack_panels, 0, *self.slots.sizes.values()]
         table = np.array([0] * len(self.given) + fixed, np.int64)
         packs = [(name, m.k * kernels.width * -(-m.n // kernels.width)) for m, name in self.weights.items()]
         buffers = list(self.buffers.values())
         work = sum(m.k * m.n for m in self.weights) + 50 * sum(b.width for b in buffers)
         operands = [w.k if w.turned else w.n for w in self.plan.gradients if self.backward and w.a is not None]
         scratch = max([kernels.width * -(-n // kernels.width) for n in operands], default=0)
-        return Loop(list(self.given), table, constants, len(self.phases), buffers, packs, work, scratch)
+        loop = Loop(list(self.given), table, constants, len(self.phases), buffers, packs, work, scratch)
+        loop.use(constants)
+        return loop
 
 
 class CellKernel:
-    """The two compiled passes of a plan, for one dtype."""
+    """The two compiled passes of a plan, for one dtype. ``stand_in`` stands for any S in the plan (``sized.py``)."""
+
+    stand_in: int | None = None
 
     def __init__(self, name: str, plan: Plan, dtype: np.dtype):
         self.plan, self.dtype = plan, dtype
@@ -270,3 +308,4 @@ class CellKernel:
         self.source = emit(title, head + forward.text() + "\n\n" + backward.text(), needed, dtype)
         self.module = load(f"cell_{name}_{dtype.name}", self.source)
         self.forward, self.backward = forward.loop(), backward.loop()
+        self.y_widths, self.dx_widths = [v.width for v in plan.cell.ys], [v.width for v in plan.cell.d_xs]

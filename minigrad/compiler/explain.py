@@ -37,14 +37,18 @@ def explain(function: Callable, cell: Callable, params: Any, xs: Any, state: Any
     if isinstance(kernel, str):
         return f"'{getattr(cell, '__name__', type(cell).__name__)}' runs step by step by its definition: {kernel}"
     graph = kernel.plan.cell
-    forward = {f"state{k}": v for k, v in enumerate(graph.states)} | {f"y{j}": v for j, v in enumerate(graph.ys)}
-    backward = {f"d_state{k}": v for k, v in enumerate(graph.d_states)}
+    states = {f"state{k}": v for k, v in enumerate(graph.states) if k not in graph.d_memories}
+    forward = states | {f"y{j}": v for j, v in enumerate(graph.ys)}
+    backward = {f"d_state{k}": v for k, v in enumerate(graph.d_states) if v}
     backward |= {f"d_x{i}": v for i, v in enumerate(graph.d_xs)}
+    for k, found in graph.d_memories.items():
+        backward |= {f"d_state{k} term {n}: {term.a}^T times": term.g for n, term in enumerate(found)}
     for i, gradient in enumerate(graph.d_params):
         for n, term in enumerate(gradient.terms if gradient else ()):
             backward[f"d_p{i} term {n}: {f'{term.a}^T times' if term.a else 'sum of'}"] = term.g
+    note = f"; {kernel.stand_in} stands for any S of its memories (B, S, A)" if kernel.stand_in else ""
     parts = [
-        f"Graph of '{cell.__name__}', one row of one step\n{text(forward)}",
+        f"Graph of '{cell.__name__}', one row of one step{note}\n{text(forward)}",
         f"Its gradients\n{text(backward)}",
         f"Plan\n{_plan(kernel.plan)}",
         f"Kernels, {kernel.module.__file__}\n{kernel.source}",
@@ -53,8 +57,7 @@ def explain(function: Callable, cell: Callable, params: Any, xs: Any, state: Any
 
 
 def _product(p: Product) -> str:
-    weight = f"p{p.matrix.index}{'^T' if p.matrix.turned else ''}"
-    return f"{p.to.buffer.name} {'+=' if p.add else '='} {p.operand.buffer.name} @ {weight}"
+    return f"{p.to.buffer.name} {'+=' if p.add else '='} {p.operand.buffer.name} @ {p.matrix}"
 
 
 def _plan(plan: Plan) -> str:
@@ -67,6 +70,8 @@ def _plan(plan: Plan) -> str:
                 stored = ", ".join(dict.fromkeys(t.place.buffer.name for t in event))
                 lines.append(f"{name}, each step: row function stores {stored}")
     lines += [f"after the loop, for all steps at once: {_product(p)}" for p in plan.late]
+    for m in plan.memories:
+        lines.append(f"after the loop, for each member: d_state{m.state} += {m.a.buffer.name}^T {m.g.buffer.name}")
     for w in plan.gradients:
         if w.a is None:
             lines.append(f"after the loop: d_p{w.parameter} = sum of {w.g.buffer.name}")

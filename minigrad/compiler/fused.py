@@ -12,6 +12,7 @@ from typing import Any
 from minigrad.compiler.emit import CellKernel
 from minigrad.compiler.plan import Plan
 from minigrad.compiler.run import Sequence, together
+from minigrad.compiler.sized import Shapes, Sized, memory_size, patterns, sized
 from minigrad.compiler.trace import CannotCompile, trace
 from minigrad.engine import Operation, Tensor, apply, is_recording
 from minigrad.engine.backward import by_definition
@@ -19,7 +20,7 @@ from minigrad.engine.tensor import FLOATS
 from minigrad.engine.tree import flatten, leaves, rebuild
 from minigrad.errors import MinigradError
 
-_KNOWN: weakref.WeakKeyDictionary[Callable, dict[Any, CellKernel | str]] = weakref.WeakKeyDictionary()
+_KNOWN: weakref.WeakKeyDictionary[Callable, dict[Any, CellKernel | Sized | str]] = weakref.WeakKeyDictionary()
 
 
 _FIXED = ("minigrad", "math")  # packages whose modules and functions do not change
@@ -99,11 +100,39 @@ def kernel_of(call: Call) -> CellKernel | str:
         known = _KNOWN[call.cell] = {}
     found = known.get(key)
     if found is None:
-        found = known[key] = _compile(call)
+        size = memory_size(shapes[1])
+        found = known[key] = _of_size(call, size, key, known) if size else _compile(call)
     return found
 
 
-def _compile(call: Call) -> CellKernel | str:
+def _of_size(call: Call, size: int, key: tuple, known: dict) -> CellKernel | str:
+    """For memories of this size: by what is ``known`` for every size, or will be from now on, if that can be."""
+    for general, found in list(known.items()):
+        if isinstance(found, Sized) and (general[0], sized(general[1], size), *general[2:]) == key:
+            return found(size)
+    for pattern in patterns(key[1], size):
+        found = _compile_sized(call, pattern)
+        if found is not None:
+            known[(key[0], pattern, *key[2:])] = found
+            return found(size)
+    return _compile(call)
+
+
+def _compile_sized(call: Call, pattern: Shapes) -> Sized | None:
+    """For memories of every size, if that can be."""
+    sizes = {n for group in call.groups for t in group for n in t.shape}
+    low, high = [n for n in (211, 223, 227, 229, 233, 239, 241, 251, 257) if n not in sizes][:2]
+    kernels = []
+    for n in (low, high):
+        found = _compile(call, sized(pattern, n))
+        if isinstance(found, str):
+            return None
+        kernels.append(found)
+    return Sized.of((low, high), *kernels)
+
+
+def _compile(call: Call, states: Shapes | None = None) -> CellKernel | str:
+    """For leaves of such shapes, but with ``states`` behind the batch if given."""
     xs, state, params = call.groups
     tensors = [*xs, *state, *params]
     dtypes = {t.dtype for t in tensors}
@@ -111,14 +140,16 @@ def _compile(call: Call) -> CellKernel | str:
         return f"dtypes {', '.join(sorted(map(str, dtypes)))}, not one of float32 and float64"
     if any(t.device != "cpu" for t in tensors):
         return "tensors on another device"
-    if any(t.ndim != 3 for t in xs) or any(t.ndim != 2 for t in state):
-        return "xs that are not (T, B, I), or a state that is not (B, H)"
-    if any(t.shape[-1] == 0 for t in tensors if t.ndim):
+    if any(t.ndim != 3 for t in xs) or any(t.ndim not in (2, 3) for t in state):
+        return "xs that are not (T, B, I), or a state that is not (B, H) or a memory (B, S, A)"
+    if any(0 in t.shape[-1:] for t in tensors) or any(0 in t.shape[1:] for t in state):
         return "a width of 0"
     dtype = dtypes.pop()
-    widths, states = [t.shape[2] for t in xs], [t.shape[1] for t in state]
+    widths = [t.shape[2] for t in xs]
     try:
-        graph = trace(call.cell, call.params, widths, states, call.xs, call.state, dtype)
+        graph = trace(
+            call.cell, call.params, widths, states or [t.shape[1:] for t in state], call.xs, call.state, dtype
+        )
     except CannotCompile as reason:
         return str(reason)
     except MinigradError as error:  # the definition says it with the sizes of the call

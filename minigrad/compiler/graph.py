@@ -21,13 +21,19 @@ MEMORY = (*LEAVES, "product")
 
 class Matrix(NamedTuple):
     """A weight as a product sees it: row (k) -> row (n). Rows ``start .. start + k`` of parameter ``index``, which is
-    turned if ``turned``; k and n are sizes of that view."""
+    turned if ``turned``; k and n are sizes of that view. With ``memory`` it is that state of three axes, which has a
+    matrix for each member of the batch, and which no step changes."""
 
     index: int
     turned: bool
     start: int
     k: int
     n: int
+    memory: bool = False
+
+    def __str__(self) -> str:
+        rows = f"[{self.start}:{self.start + self.k}]" if self.start else ""
+        return f"{'state' if self.memory else 'p'}{self.index}{'^T' if self.turned else ''}{rows}"
 
 
 class Value:
@@ -114,7 +120,7 @@ class Graph:
 
     def product(self, x: Value, matrix: Matrix) -> Value:
         """x (k) times a matrix (k, n); a row joined of leaves, which lie apart in memory, is taken part by part."""
-        if x.kind == "concat" and any(part.base.kind in LEAVES for part in x.inputs):
+        if x.kind == "concat" and any(part.base.kind in LEAVES for part in x.inputs) and not matrix.memory:
             terms, start = [], matrix.start
             for part in x.inputs:
                 terms.append(self.product(part, matrix._replace(start=start, k=part.width)))
@@ -215,7 +221,7 @@ def text(roots: dict[str, Value]) -> str:
         elif v.kind == "constant":
             body = f"{v.attr:g}"
         elif v.kind == "product":
-            body = " + ".join(f"{x} @ p{m.index}{'^T' if m.turned else ''}{_rows(m)}" for x, m in zip(v.inputs, v.attr))
+            body = " + ".join(f"{x} @ {m}" for x, m in zip(v.inputs, v.attr))
         elif v.kind == "slice":
             body = f"{v.inputs[0]}[{v.attr}:{v.attr + v.width}]"
         elif v.kind == "elementwise":
@@ -225,7 +231,3 @@ def text(roots: dict[str, Value]) -> str:
         lines.append(f"%{v.number} = {body}" + (f"   # {v.width}" if v.width else ""))
     lines += [f"{name} = {v}" for name, v in roots.items()]
     return "\n".join(lines)
-
-
-def _rows(m: Matrix) -> str:
-    return f"[{m.start}:{m.start + m.k}]" if m.start else ""

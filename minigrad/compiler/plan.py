@@ -76,6 +76,16 @@ class WeightGradient(NamedTuple):
     add: bool
 
 
+class MemoryGradient(NamedTuple):
+    """state += a^T g over the steps of each member, a of width k and g of width n."""
+
+    state: int
+    a: Place
+    g: Place
+    k: int
+    n: int
+
+
 @dataclass
 class Pass:
     """The loop of one direction. A step runs the events in order: a product, or the stores of one row function."""
@@ -110,6 +120,7 @@ class Plan:
         self.hoisted: list[Product] = []
         self.late: list[Product] = []
         self.gradients: list[WeightGradient] = []
+        self.memories: list[MemoryGradient] = []
         self.fixed = [v.kind == "state" and v.attr == k for k, v in enumerate(cell.states)]  # no step changes them
         self.y_from: list[int | None] = []  # the state that a y is, which then needs no memory of its own
         self.forward, self.backward = Pass(), Pass()
@@ -135,6 +146,10 @@ class Plan:
         if base.kind == "state" and self.fixed[base.attr]:
             rows = "member"
         return Place(self.buffer(f"{prefix}{base.attr}", base.width, rows), part)
+
+    def memory(self, k: int) -> Buffer:
+        """Of a state that is a matrix for each member."""
+        return self.buffer(f"before{k}", self.cell.states[k].width, "member")
 
     def _put(self, stores: list[Store], v: Value, buffer: Buffer, add: bool = False, last: bool = True) -> Place:
         """Store a value, a joined row part by part. It is found there from then on, if this is the ``last`` that the
@@ -212,20 +227,23 @@ class Plan:
         return v.number in self.placed and self.placed[v.number].buffer.rows in ("time", "after")
 
     def _gradient_values(self) -> list[Value]:
-        found = [*self.cell.d_states, *self.cell.d_xs]
+        found = [v for v in (*self.cell.d_states, *self.cell.d_xs) if v]
         for gradient in self.cell.d_params:
             found += [t.g for t in gradient.terms] if gradient else []
+        for memory in self.cell.d_memories.values():
+            found += [v for t in memory for v in (t.a, t.g) if v]
         return found
 
     def _forward_products(self, p: Value) -> list[Product]:
-        """Those that stay in the loop; products of the input go to ``hoisted``."""
+        """Those that stay in the loop; products of the input with a weight go to ``hoisted``."""
         to = self.leaf(p)
         assert to is not None
+        early = [o.base.kind == "x" and not m.memory for o, m in zip(p.inputs, p.attr)]
         looped: list[Product] = []
         first = True
-        for operand, matrix in sorted(zip(p.inputs, p.attr), key=lambda pair: pair[0].base.kind != "x"):
+        for ahead, operand, matrix in sorted(zip(early, p.inputs, p.attr), key=lambda product: not product[0]):
             found = Product(self._where(operand), matrix, to, not first)
-            (self.hoisted if operand.base.kind == "x" else looped).append(found)
+            (self.hoisted if ahead else looped).append(found)
             first = False
         return looped
 
@@ -245,11 +263,11 @@ class Plan:
         self._looped: dict[int, Value] = {}  # products whose result a row function reads
         taken: set[int] = set()
 
-        def cotangent(d: Value, to: Buffer) -> tuple[list[Value], list[Product]]:
+        def cotangent(d: Value, to: Buffer, late: bool = False) -> tuple[list[Value], list[Product]]:
             """Put a sum into a buffer: products that nothing else needs go there directly, the rest is stored before.
-            Returns what the products wait for, and the products."""
+            Returns what the products wait for, and the products, which run behind the loop if ``late``."""
             own = [t for t in terms(d) if t.kind == "product" and t.number not in taken and uses.get(t.number, 0) <= 1
-                   and t.number >= cell.forward_size]  # fmt: skip
+                   and t.number >= cell.forward_size and not (late and any(m.memory for m in t.attr))]  # fmt: skip
             taken.update(t.number for t in own)
             rest = [t for t in terms(d) if all(t is not o for o in own)]
             if rest:
@@ -259,9 +277,12 @@ class Plan:
                 found[0] = found[0]._replace(add=False)
             return own + rest, found
 
-        carried = [cotangent(d, self.buffer(f"out{k}", d.width, "out")) for k, d in enumerate(cell.d_states)]
+        carried = [cotangent(d, self.buffer(f"out{k}", d.width, "out")) for k, d in enumerate(cell.d_states) if d]
         for i, d in enumerate(cell.d_xs):
-            self.late += cotangent(d, self.buffer(f"dx{i}", d.width, "time"))[1]
+            self.late += cotangent(d, self.buffer(f"dx{i}", d.width, "time"), late=True)[1]
+        for k, found in cell.d_memories.items():
+            for a, g in [(t.a, t.g) for t in found if t.a and number(t.g) != 0]:
+                self.memories.append(MemoryGradient(k, self._keep(a), self._keep(g), a.width, g.width))
         for i, gradient in enumerate(cell.d_params):
             if gradient is not None:
                 self._parameter(i, gradient)

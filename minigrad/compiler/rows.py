@@ -87,8 +87,8 @@ class RowFunction:
             loops.setdefault((self._level(v) - 1, v.inputs[0].width), ([], []))[0].append(v)
         for t in stores:
             loops.setdefault((self._level(t.value), t.value.width), ([], []))[1].append(t)
-        for _, width in sorted(loops):
-            reductions, mine = loops[_, width]
+        for level, width in sorted(loops, key=lambda loop: loop[0]):  # not by width: sizes must not change the text
+            reductions, mine = loops[level, width]
             if width <= 1:
                 self._write_single(mine)
             else:

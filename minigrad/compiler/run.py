@@ -7,6 +7,7 @@ launch, so that ``together`` can run those of several sequences, such as both di
 
 from __future__ import annotations
 
+import math
 from collections.abc import Generator
 from ctypes import addressof, c_char
 from typing import Any, NamedTuple
@@ -158,7 +159,7 @@ class Run:
         ys = []
         for j, source in enumerate(plan.y_from):
             if source is None:
-                ys.append(np.empty((place.rows, plan.cell.ys[j].width), self.dtype))
+                ys.append(np.empty((place.rows, self.kernel.y_widths[j]), self.dtype))
                 self._give(f"y{j}", ys[j])
             else:
                 ys.append(states[source][place.after])
@@ -177,17 +178,21 @@ class Run:
             keep.append(array)
 
         for j, g in enumerate(gys):
-            width = plan.cell.ys[j].width
+            width = self.kernel.y_widths[j]
             give(f"gy{j}", np.zeros((1, width), self.dtype) if g is None else g)
             at[f"w_gy{j}"] = 0 if g is None else width
         carries = []
         for k, (first, g) in enumerate(zip(self.states, gstates)):
+            if k in plan.cell.d_memories:  # the kernel adds to g
+                at[f"d_memory{k}"] = 0 if g is None else self.address_of(g)
+                carries.append(g)
+                continue
             carry = np.zeros((2 * place.batch, first.shape[1]), self.dtype)
             if g is not None:  # read by the last step of each member
                 carry[place.ends % 2 * place.batch + np.arange(place.batch)] = g
             give(f"in{k}", carry)
             at[f"out{k}"] = at[f"in{k}"]
-            carries.append(carry)
+            carries.append(carry[: place.batch])
         for i, found in enumerate(gradients.found):
             at[f"d_p{i}"] = 0 if found is None else self.address_of(found)
         for i, rows in gradients.sums.items():
@@ -202,7 +207,7 @@ class Run:
         more = gradients.more
         gradients.more |= place.rows > 0  # a segment behind all lengths writes nothing
         yield from self._call(self.kernel.backward, self.kernel.module.backward.address, at, keep, more)
-        return [c[: place.batch] for c in carries]
+        return carries
 
     def _call(self, loop: Loop, address: int, at: dict[str, int], keep: list[Array], more: int) -> Launches:
         """``at`` has all addresses but those of memory that only the kernel uses."""
@@ -228,6 +233,11 @@ class Run:
         return {"time": self.layout.rows, "worker": parallel.workers()}.get(b.rows, self.layout.batch)
 
 
+def _flat(state: Array) -> Array:
+    """(B, n), also of a memory (B, S, A)."""
+    return state.reshape(len(state), math.prod(state.shape[1:]))
+
+
 class Sequence:
     """``cell`` over xs (T, B, n) from states (B, n); with ``every``, segments of so many steps are run again in the
     backward pass, so that memory is that of one segment, of the states between them, and of inputs and outputs."""
@@ -237,7 +247,8 @@ class Sequence:
         self.kernel, self.plan = kernel, kernel.plan
         self.layout = layout(*xs[0].shape[:2], lengths, reverse)
         self.rows = [self.layout.pack(np.ascontiguousarray(x)) for x in xs]
-        self.states = [np.ascontiguousarray(self.layout.sort(s)) for s in states]
+        self.shapes = [s.shape for s in states]
+        self.states = [np.ascontiguousarray(self.layout.sort(_flat(s))) for s in states]
         self.params = [np.ascontiguousarray(p) for p in params]
         steps = self.layout.steps
         self.every = every if every and every < steps else None
@@ -259,7 +270,7 @@ class Sequence:
             ys, states = yield from run.forward()
             self.runs = [run]
         else:
-            ys = [np.empty((self.layout.rows, y.width), self.kernel.dtype) for y in self.plan.cell.ys]
+            ys = [np.empty((self.layout.rows, width), self.kernel.dtype) for width in self.kernel.y_widths]
             for start in self.starts:
                 self.between.append(states)
                 run, rows = self._run(start, states)
@@ -267,19 +278,22 @@ class Sequence:
                 states = [s.copy() for s in states]  # a view would keep the whole segment alive
                 for y, part in zip(ys, parts):
                     y[rows] = part
-        return [self.layout.unpack(y) for y in ys], [self.layout.unsort(s) for s in states]
+        final = [self.layout.unsort(s).reshape(shape) for s, shape in zip(states, self.shapes)]
+        return [self.layout.unpack(y) for y in ys], final
 
     def backward(self, gys: Some, gstates: Some, wanted: list[bool]) -> Launches:
         """Cotangents of xs, initial states and parameters, None where not ``wanted``."""
         place, dtype = self.layout, self.kernel.dtype
         g_rows = [None if g is None else place.pack(np.ascontiguousarray(g)) for g in gys]
-        carried: Some = [None if g is None else place.sort(g) for g in gstates]
         n = len(self.rows)
+        carried: Some = [None if g is None else place.sort(_flat(g)) for g in gstates]
+        for k in self.plan.cell.d_memories:
+            carried[k] = self._sum(carried[k], self.states[k]) if wanted[n + k] else None
         gradients = Gradients(self.kernel, self.params, wanted[n + len(self.states) :], place.rows)
         d_xs: Some = []
-        for i, v in enumerate(self.plan.cell.d_xs):
+        for i, width in enumerate(self.kernel.dx_widths):
             stored = any(b.name == f"dx{i}" for b in self.kernel.backward.buffers)  # by the loop, wanted or not
-            d_xs.append(place.room(v.width, dtype) if wanted[i] or stored else None)
+            d_xs.append(place.room(width, dtype) if wanted[i] or stored else None)
         dxs = [None if d is None else d.reshape(place.rows, d.shape[-1]) for d in d_xs]
         if self.every is None:
             carried = yield from self.runs[0].backward(g_rows, carried, gradients, dxs)
@@ -291,5 +305,11 @@ class Sequence:
                 d_rows = [None if d is None else d[rows] for d in dxs]
                 carried = yield from run.backward(part, carried, gradients, d_rows)
         d_xs = [None if d is None else place.unpack(d) for d in d_xs]
-        states = [place.unsort(c) if want else None for c, want in zip(carried, wanted[n:])]  # type: ignore[arg-type]
+        states = [place.unsort(c).reshape(shape) if want else None  # type: ignore[arg-type]
+                  for c, want, shape in zip(carried, wanted[n:], self.shapes)]  # fmt: skip
         return d_xs + states + gradients.results()
+
+    @staticmethod
+    def _sum(g: Array | None, memory: Array) -> Array:
+        """Where the cotangent of a memory is summed up, from that of its final value on."""
+        return np.zeros(memory.shape, memory.dtype) if g is None else np.array(g, order="C")

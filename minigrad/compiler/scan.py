@@ -145,7 +145,7 @@ def definition(call: Call) -> tuple[Any, Any]:
         if t == order[0]:
             _check_step(new, state, y, batch)
         if lengths is not None:
-            new = tree_map(lambda n, o: _choose(active, n, o), new, state)
+            new = tree_map(lambda n, o: n if n is o else _choose(active, n, o), new, state)
             y = tree_map(lambda n: _choose(active, n, 0), y)
         state, ys[t] = new, y
     columns = zip(*[leaves(y) for y in ys], strict=True)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from minigrad import scalars
@@ -28,7 +28,7 @@ class CannotCompile(Exception):
 @dataclass
 class Term:
     """A summand of a parameter's gradient: a^T g over all rows and steps, at rows ``start`` .. of the weight as a
-    product sees it; without a, the sum of g over rows and steps."""
+    product sees it; without a, the sum of g over rows and steps. Of a memory's gradient: a^T g over a member's steps."""
 
     a: Value | None
     g: Value
@@ -37,19 +37,21 @@ class Term:
 
 @dataclass
 class Gradient:
-    """Of a parameter; ``turned`` says that the terms are of its transpose."""
+    """Of a parameter, or of a memory; ``turned`` says that the terms are of its transpose."""
 
     terms: list[Term]
     turned: bool = False
+    memory: bool = False
 
 
 @dataclass
 class Weights:
-    """A matrix parameter as the cell holds it at some point."""
+    """A matrix parameter, or a memory, as the cell holds it at some point."""
 
     index: int
     turned: bool = False
     width: int = 0  # of a matrix with one row, which may also be meant as a vector
+    memory: bool = False  # a state (B, S, A): every member of the batch has a matrix of its own
 
 
 @dataclass
@@ -66,7 +68,8 @@ class CellGraph:
     graph: Graph
     states: list[Value]  # after the step
     ys: list[Value]
-    d_states: list[Value] = field(default_factory=list)  # cotangents of the states before the step
+    d_states: list[Value | None] = field(default_factory=list)  # cotangents of the states before the step
+    d_memories: dict[int, list[Term]] = field(default_factory=dict)  # in place of those, what a step adds to them
     d_xs: list[Value] = field(default_factory=list)
     d_params: list[Gradient | None] = field(default_factory=list)
     parameters: list[tuple[int, ...]] = field(default_factory=list)  # shapes
@@ -78,10 +81,11 @@ class CellGraph:
 Step = tuple[Operation, tuple[Tensor, ...], dict[str, Any], Any]
 
 
-def trace(cell: Callable, params: Any, widths: list[int], states: list[int], xs: Any, state: Any,
+def trace(cell: Callable, params: Any, widths: list[int], states: list[tuple[int, ...]], xs: Any, state: Any,
           dtype: Any) -> CellGraph:  # fmt: skip
-    """The graph of ``cell`` for x leaves and state leaves of these widths; ``xs`` and ``state`` give the containers."""
-    sizes = {n for p in leaves(params) for n in p.shape} | {*widths, *states}
+    """The graph of ``cell`` for x leaves of these widths and state leaves of these shapes, (n,) or (S, A), behind the
+    batch; ``xs`` and ``state`` give the containers."""
+    sizes = {n for p in leaves(params) for n in p.shape} | {*widths, *(n for shape in states for n in shape)}
     batches = [b for b in (97, 89, 83, 79, 73, 71, 67, 61, 1009, 1013) if b not in sizes]  # that nothing else has
     found, other = (_trace(cell, params, widths, states, xs, state, dtype, batch) for batch in batches[:2])
     if found.graph.entries() != other.graph.entries():
@@ -89,12 +93,12 @@ def trace(cell: Callable, params: Any, widths: list[int], states: list[int], xs:
     return found
 
 
-def _trace(cell: Callable, params: Any, widths: list[int], states: list[int], xs: Any, state: Any, dtype: Any,
-           batch: int) -> CellGraph:  # fmt: skip
+def _trace(cell: Callable, params: Any, widths: list[int], states: list[tuple[int, ...]], xs: Any, state: Any,
+           dtype: Any, batch: int) -> CellGraph:  # fmt: skip
     def leaf(*shape: int) -> Tensor:
         return Tensor(Abstract(shape, dtype), True)
 
-    x_leaves, s_leaves = [leaf(batch, n) for n in widths], [leaf(batch, n) for n in states]
+    x_leaves, s_leaves = [leaf(batch, n) for n in widths], [leaf(batch, *shape) for shape in states]
     p_leaves = [leaf(*p.shape) for p in leaves(params)]
     noted: list[Step] = []
     try:
@@ -113,7 +117,7 @@ def _trace(cell: Callable, params: Any, widths: list[int], states: list[int], xs
                 raise CannotCompile(f"a result that is no tensor of {dtype}")
             if len(leaves(new)) != len(s_leaves) or any(a.shape != b.shape for a, b in zip(leaves(new), s_leaves)):
                 raise CannotCompile("the state changes its structure or shape")
-            if any(v.ndim != 2 or v.shape[0] != batch for v in outputs):
+            if any(v.shape[:1] != (batch,) or v.ndim != 2 for v in outputs[len(s_leaves) :]):
                 raise CannotCompile("a result is no row of numbers for each member of the batch")
             size = len(noted)
             gs = [leaf(*v.shape) for v in outputs]
@@ -124,19 +128,25 @@ def _trace(cell: Callable, params: Any, widths: list[int], states: list[int], xs
     reader = _Reader(batch)
     for kind, group in (("x", x_leaves), ("state", s_leaves)):
         for i, t in enumerate(group):
-            reader.know(t, reader.graph.make(kind, (), i, t.shape[1]))
+            if t.ndim == 3:
+                reader.know(t, Weights(i, memory=True))
+            else:
+                reader.know(t, reader.graph.make(kind, (), i, t.shape[1]))
     for i, t in enumerate(p_leaves):
         reader.know(t, reader.parameter(i, t))
     for step in noted[:size]:
         reader.read(*step)
     count = len(s_leaves)
-    rows = [reader.row(v) for v in outputs]
+    for i, t in enumerate(s_leaves):
+        if t.ndim == 3 and outputs[i].data is not t.data:
+            raise CannotCompile("a state of three axes that a step changes")
+    rows = [reader.memory(i, v) if v.ndim == 3 else reader.row(v) for i, v in enumerate(outputs)]
     graph = CellGraph(reader.graph, rows[:count], rows[count:], forward_size=len(reader.graph.values))
     graph.parameters = [t.shape for t in p_leaves]
     graph.state_tree, graph.y_tree = (rebuild(t, "*" * len(leaves(t))) for t in (new, y))
     for i, g in enumerate(gs):
         kind, at = ("gs", i) if i < count else ("gy", i - count)
-        reader.know(g, reader.graph.make(kind, (), at, g.shape[1]))
+        reader.know(g, reader.outer() if g.ndim == 3 else reader.graph.make(kind, (), at, g.shape[1]))
     for step in noted[size:]:
         reader.read(*step)
     for i, (t, g) in enumerate(zip(inputs, found)):
@@ -144,6 +154,9 @@ def _trace(cell: Callable, params: Any, widths: list[int], states: list[int], xs
             graph.d_params.append(None if g is None else reader.gradient(g))
             if g is not None and len({term.a is None for term in graph.d_params[-1].terms}) == 2:
                 raise CannotCompile("a parameter used both as a vector and as a matrix")
+        elif t.ndim == 3:
+            graph.d_memories[len(graph.d_states)] = reader.memory_gradient(reader.get(g)).terms
+            graph.d_states.append(None)
         else:
             row = reader.graph.spread(reader.graph.constant(0), t.shape[1]) if g is None else reader.row(g)
             (graph.d_xs if i < len(x_leaves) else graph.d_states).append(row)
@@ -173,6 +186,10 @@ class _Reader:
             return Weights(i, width=t.shape[1] if t.shape[0] == 1 else 0)
         raise CannotCompile(f"parameter {i} has {t.ndim} axes")
 
+    def memory(self, i: int, t: Tensor) -> Value:
+        """Its rows, a matrix each."""
+        return self.graph.make("state", (), i, t.shape[1] * t.shape[2])
+
     def get(self, t: Tensor) -> Any:
         if id(t.data) in self.found:
             return self.found[id(t.data)]
@@ -197,14 +214,23 @@ class _Reader:
         values = [self.get(x) for x in inputs]
         scalar = Fused.scalars.get(op)
         if scalar is not None:
-            self.know(out, self.elementwise(scalar, values))
-            return
-        method = getattr(self, f"read_{op.name}", None)
-        if method is None:
-            raise CannotCompile(f"operation '{op.name}'")
-        meant = method(values, inputs, out, **attrs)
+            meant = self.elementwise(scalar, values)
+        else:
+            method = getattr(self, f"read_{op.name}", None)
+            if method is None:
+                raise CannotCompile(f"operation '{op.name}'")
+            meant = method(values, inputs, out, **attrs)
         for t, value in zip(out, meant) if isinstance(out, tuple) else ((out, meant),):
+            self.check(t, value)
             self.know(t, value)
+
+    def check(self, t: Tensor, value: Any) -> None:
+        """That a value with more than two axes still is one row for each member of the batch."""
+        first, *rest = t.shape or (1,)
+        sides = [n for n in rest if n != 1]
+        row = len(sides) < 2 and self.batch not in sides and first in (1, self.batch)
+        if t.ndim > 2 and isinstance(value, Value) and not row:
+            raise CannotCompile(f"an array {t.shape} that is no row of numbers for each member of the batch")
 
     def elementwise(self, scalar: Callable, values: list[Any]) -> Any:
         if self.functions.setdefault(scalar.__name__, scalar) is not scalar:
@@ -212,6 +238,8 @@ class _Reader:
         for i, v in enumerate(values):
             if isinstance(v, Weights) and v.width and not v.turned:
                 values[i] = self.graph.make("vector", (), v.index, v.width)
+        if scalar is scalars.add and any(isinstance(v, Gradient) and v.memory for v in values):
+            return self.outer(*[(t.a, t.g) for v in values for t in self.memory_gradient(v).terms])
         gradients = [v for v in values if isinstance(v, Gradient)]
         if not gradients:
             if not all(isinstance(v, Value) for v in values):
@@ -234,14 +262,16 @@ class _Reader:
     def read_matrix_transpose(self, values: list[Any], inputs: Any, out: Any) -> Any:
         (v,) = values
         if isinstance(v, Weights):
-            return Weights(v.index, not v.turned, v.width)
+            return replace(v, turned=not v.turned)
         if isinstance(v, Gradient):
-            return Gradient(v.terms, not v.turned)
+            return self.outer(*[(t.g, t.a) for t in v.terms]) if v.memory else Gradient(v.terms, not v.turned)
+        if inputs[0].ndim == 3:  # a row for each member stays one
+            return v
         return v.row if isinstance(v, Turned) else Turned(v)
 
     def read_transpose(self, values: list[Any], inputs: Any, out: Any, axes: tuple[int, ...]) -> Any:
-        if axes != (1, 0):
-            raise CannotCompile("operation 'transpose' of other than two axes")
+        if axes not in ((1, 0), (0, 2, 1)):
+            raise CannotCompile("operation 'transpose' of other than the last two axes")
         return self.read_matrix_transpose(values, inputs, out)
 
     def read_matmul(self, values: list[Any], inputs: tuple[Tensor, ...], out: Any) -> Any:
@@ -249,6 +279,8 @@ class _Reader:
         row = a.row if isinstance(a, Turned) else a
         if isinstance(row, Value) and any(v.base.kind == "vector" for v in (row, *row.inputs * (row.kind == "concat"))):
             raise CannotCompile("a product of a parameter that is a vector")
+        if inputs[1].ndim == 3:
+            return self._product_of_each(a, b, inputs[0].shape, inputs[1].shape)
         if inputs[1].ndim != 2:
             raise CannotCompile("a product of other than two matrices")
         if isinstance(a, Value) and isinstance(b, Weights):
@@ -262,6 +294,29 @@ class _Reader:
             return Gradient(terms)
         raise CannotCompile("a product that is not of a row and a weight matrix")
 
+    def outer(self, *pairs: tuple[Any, Any]) -> Gradient:
+        """Of a memory: the sum of a^T g."""
+        return Gradient([Term(a, g) for a, g in pairs], memory=True)
+
+    def memory_gradient(self, v: Any) -> Gradient:
+        """Of a memory with one row, or one column, a row is the gradient."""
+        return v if isinstance(v, Gradient) else self.outer((self.graph.spread(self.graph.constant(1), 1), v))
+
+    def _product_of_each(self, a: Any, b: Any, left: tuple[int, ...], right: tuple[int, ...]) -> Any:
+        """A product for each member of the batch: of its row and its memory, or of two of its rows."""
+        (_, m, k), n = left, right[2]
+        if isinstance(a, Value) and isinstance(b, Weights) and b.memory and m == 1:
+            return self.graph.product(self.graph.spread(a, k), Matrix(b.index, b.turned, 0, k, n, True))
+        if isinstance(a, Weights) and isinstance(b, Value) and a.memory and n == 1:
+            return self.graph.product(self.graph.spread(b, k), Matrix(a.index, not a.turned, 0, k, m, True))
+        if isinstance(a, Value) and isinstance(b, Value) and m == n == 1:
+            return self.graph.row_sum(self.graph.elementwise(scalars.mul, *[self.graph.spread(v, k) for v in (a, b)]))
+        if isinstance(a, Value) and isinstance(b, Value) and k == 1:
+            if m == 1 or n == 1:  # a row times a number
+                return self.graph.elementwise(scalars.mul, *[self.graph.spread(v, m * n) for v in (a, b)])
+            return self.outer((self.graph.spread(a, m), self.graph.spread(b, n)))
+        raise CannotCompile("a product of three axes that is not of a row and a memory")
+
     # ------------------------------------------------------------------ moving numbers
 
     def read_reshape(self, values: list[Any], inputs: tuple[Tensor, ...], out: Tensor, shape: tuple[int, ...]) -> Any:
@@ -273,7 +328,7 @@ class _Reader:
     def read_broadcast_to(self, values: list[Any], inputs: Any, out: Any, shape: tuple[int, ...]) -> Any:
         if not isinstance(values[0], Value):
             raise CannotCompile("operation 'broadcast_to' of a weight matrix")
-        return self.graph.spread(values[0], shape[-1]) if shape else values[0]
+        return self.graph.spread(values[0], self._width(shape)) if shape else values[0]
 
     def read_split(self, values: list[Any], inputs: tuple[Tensor, ...], out: Any, cuts: tuple[int, ...],
                    axis: int) -> list[Any]:  # fmt: skip
@@ -298,17 +353,25 @@ class _Reader:
         parts = [self.graph.spread(zero, start), values[0], self.graph.spread(zero, shape[-1] - stop)]
         return self.graph.concat([p for p, n in zip(parts, (start, 1, shape[-1] - stop)) if n])
 
+    def _width(self, shape: tuple[int, ...]) -> int:
+        """Of a row that has that shape; only one of its axes, but that of the batch, is not 1."""
+        return math.prod(shape[1:]) if shape[0] == self.batch else shape[-1]
+
     def _last_axis(self, name: str, values: list[Any], inputs: tuple[Tensor, ...], axis: int) -> None:
-        if not all(isinstance(v, Value) for v in values) or axis != inputs[0].ndim - 1:
+        whole = all(isinstance(v, Value) and v.width in (0, 1, x.shape[-1]) for v, x in zip(values, inputs))
+        if not whole or axis != inputs[0].ndim - 1:
             raise CannotCompile(f"operation '{name}' along another axis than the last")
 
     def _columns(self, values: list[Any], shape: tuple[int, ...], index: Any) -> tuple[int, int]:
         """First and last column of an index that takes neighbouring columns."""
         parts = list(index) if isinstance(index, tuple) else [index]
+        if len(shape) == 2 and shape[0] == self.batch:
+            parts = [p for p in parts if p is not None]
         for at in [i for i, part in enumerate(parts) if part is Ellipsis]:
             parts[at : at + 1] = [slice(None)] * (len(shape) - len(parts) + 1)
         parts += [slice(None)] * (len(shape) - len(parts))
         whole = all(isinstance(p, slice) and p.indices(n) == (0, n, 1) for p, n in zip(parts[:-1], shape))
+        whole = whole and len(shape) < 3
         last = parts[-1]
         neighbours = isinstance(last, slice) and last.indices(shape[-1])[2] == 1
         if not isinstance(values[0], Value) or not whole or not neighbours:
@@ -327,9 +390,9 @@ class _Reader:
             raise CannotCompile("operation 'sum' of the gradient of a parameter")
         if isinstance(v, Gradient):
             return v if math.prod(shape[a] for a in axes) == 1 else self._total(v)
-        if len(shape) == 2 and shape[0] == self.batch:
-            v = self.graph.spread(v, shape[1])
-            if 1 in axes:
+        if len(shape) >= 2 and shape[0] == self.batch:
+            v = self.graph.spread(v, self._width(shape))
+            if any(shape[a] > 1 for a in axes if a) or (len(shape) == 2 and 1 in axes):
                 v = self.graph.row_sum(v)
             return Gradient([Term(None, v)]) if 0 in axes else v
         raise CannotCompile("operation 'sum' of something that is no row")
@@ -345,23 +408,23 @@ class _Reader:
             raise CannotCompile("operation 'max' over another axis than the last")
         return self.graph.row_max(self.graph.spread(values[0], inputs[0].shape[1]))
 
-    def _softmax_parts(self, v: Value) -> tuple[Value, Value, Value]:
+    def _softmax_parts(self, v: Value, shape: tuple[int, ...]) -> tuple[Value, Value, Value]:
         """x - max, e^(x - max), and its sum."""
-        if not isinstance(v, Value):
-            raise CannotCompile("a softmax of a weight matrix, or over the batch")
+        if not isinstance(v, Value) or v.width not in (0, 1, shape[-1]):
+            raise CannotCompile("a softmax of a weight matrix, or over another axis than the last")
         shifted = self.graph.elementwise(scalars.sub, v, self.graph.row_max(v))
         e = self.graph.elementwise(scalars.exp, shifted)
         return shifted, e, self.graph.row_sum(e)
 
     def read_softmax(self, values: list[Any], inputs: Any, out: Any) -> Value:
-        _, e, total = self._softmax_parts(values[0])
+        _, e, total = self._softmax_parts(values[0], inputs[0].shape)
         return self.graph.elementwise(scalars.div, e, total)
 
     def read_log_softmax(self, values: list[Any], inputs: Any, out: Any) -> Value:
-        shifted, _, total = self._softmax_parts(values[0])
+        shifted, _, total = self._softmax_parts(values[0], inputs[0].shape)
         return self.graph.elementwise(scalars.sub, shifted, self.graph.elementwise(scalars.log, total))
 
     def read_logsumexp(self, values: list[Any], inputs: Any, out: Any) -> Value:
-        _, _, total = self._softmax_parts(values[0])
+        _, _, total = self._softmax_parts(values[0], inputs[0].shape)
         log = self.graph.elementwise(scalars.log, total)
         return self.graph.elementwise(scalars.add, self.graph.row_max(values[0]), log)
