@@ -24,7 +24,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     # Generated dates, or other short lines of characters.
     "dates": {
         "level": "char", "cell": "gru", "layers": 1, "hidden": 128, "embedding": 32, "attention": "general",
-        "dropout": 0.0, "batch": 64, "lr": 4e-3, "warmup": 100, "validations": 10, "steps": 3000,
+        "dropout": 0.0, "batch": 64, "lr": 4e-3, "warmup": 100, "validations": 10, "steps": 6000,
     },
 }  # fmt: skip
 
