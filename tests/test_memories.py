@@ -127,7 +127,7 @@ def test_masked_places_have_no_influence():
 def test_gradients_share_no_memory_and_inputs_stay():
     call = Call("coverage", (3, 2, 3, 4, 6))
     before = [t.numpy().copy() for t in call.inputs]
-    ys, final = call.run()
+    _, final = call.run()
     final[1].backward(mg.Tensor(np.ones(final[1].shape)), retain_graph=True)
     np.testing.assert_array_equal(call.state[1].grad, np.ones(final[1].shape))
     call.gradients()

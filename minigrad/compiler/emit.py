@@ -283,7 +283,8 @@ class _Text:
         table = np.array([0] * len(self.given) + fixed, np.int64)
         packs = [(name, m.k * kernels.width * -(-m.n // kernels.width)) for m, name in self.weights.items()]
         buffers = list(self.buffers.values())
-        work = sum(m.k * m.n for m in self.weights) + 50 * sum(b.width for b in buffers)
+        memories = {self.plan.memory(k) for k in self.plan.cell.d_memories}
+        work = sum(m.k * m.n for m in self.weights) + sum((1 if b in memories else 50) * b.width for b in buffers)
         operands = [w.k if w.turned else w.n for w in self.plan.gradients if self.backward and w.a is not None]
         scratch = max([kernels.width * -(-n // kernels.width) for n in operands], default=0)
         loop = Loop(list(self.given), table, constants, len(self.phases), buffers, packs, work, scratch)

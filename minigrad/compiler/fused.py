@@ -11,9 +11,10 @@ from typing import Any
 
 from minigrad.compiler.emit import CellKernel
 from minigrad.compiler.plan import Plan
+from minigrad.compiler.reader import CannotCompile
 from minigrad.compiler.run import Sequence, together
 from minigrad.compiler.sized import Shapes, Sized, memory_size, patterns, sized
-from minigrad.compiler.trace import CannotCompile, trace
+from minigrad.compiler.trace import trace
 from minigrad.engine import Operation, Tensor, apply, is_recording
 from minigrad.engine.backward import by_definition
 from minigrad.engine.tensor import FLOATS

@@ -19,7 +19,8 @@ from typing import NamedTuple
 
 from minigrad import scalars
 from minigrad.compiler.graph import LEAVES, MEMORY, Matrix, Value, below, number, terms
-from minigrad.compiler.trace import CellGraph, Gradient
+from minigrad.compiler.reader import Gradient
+from minigrad.compiler.trace import CellGraph
 
 _CHEAP = {scalars.add, scalars.sub, scalars.mul, scalars.neg, scalars.square, scalars.relu, scalars.step, scalars.abs,
           scalars.maximum, scalars.minimum, scalars.where, scalars.share}  # fmt: skip
