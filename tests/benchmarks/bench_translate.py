@@ -4,13 +4,15 @@ first parameters and learning rates, one after the other for as long.
 ``python -m tests.benchmarks translate`` reads PAIRS, a file of English and French lines with a tab between them (as
 Tatoeba's fra.txt of manythings.org). Each of SIDES (default ``attention plain torch``) has MINUTES (default 60) for its
 training or, if set, EPOCHS; SAVE is a folder for the models. What torch has learned goes into minigrad's model for the
-test, so that all are decoded by the same beam search.
+test, so that all are decoded by the same beam search. Before that the sides take turns of ten steps, and their medians
+stand side by side; TURNS, default 20, 0 for none.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import statistics
 import sys
 import time
 from pathlib import Path
@@ -20,8 +22,9 @@ import numpy as np
 
 from tests.benchmarks.harness import Worker
 
-SIDES = ("attention", "plain", "torch")
+SIDES = ("attention", "plain", "torch")  # and torch-plain
 SHOWN = 5  # translations of each side
+STEPS = 10  # of a turn
 
 
 class Side:
@@ -42,11 +45,11 @@ class Side:
         self.batches = Pairs.of(self.parts.training, source, target, 64, seed=1)
         self.validation = Pairs.of(self.parts.validation, source, target, 64, seed=1)
         shape = {"hidden": 256, "embedding": 256, "dropout": 0.3, "label_smoothing": 0.1}
-        config = Seq2SeqConfig(attention="none" if name == "plain" else "general", **shape)
+        config = Seq2SeqConfig(attention="none" if name.endswith("plain") else "general", **shape)
         self.model = Seq2Seq(config, source, target, generator=self.recipe.seed)
         self.trainer = Trainer(self.model, self.batches, None, self.recipe)
         self.torch: Any = None
-        if name == "torch":
+        if name.startswith("torch"):
             from tests.benchmarks.torch_translate import Training, Translator
 
             translator = Translator(self.model.state_dict(), config.to_json(), target.start)
@@ -63,6 +66,16 @@ class Side:
             return self.trainer.step(progress).loss
         batch, _ = self.batches(number)
         return self.torch.step(batch, self.recipe.rate(number + 1, number / self.batches.per_epoch, progress))
+
+    def turn(self, number: int) -> list[float]:
+        """Seconds for a target token, in each of some steps."""
+        found = []
+        for k in range(number, number + STEPS):
+            (_, _, target), _ = self.batches(k)
+            began = time.perf_counter()
+            self.step(k, 0.0)
+            found.append((time.perf_counter() - began) / int((target >= 0).sum()))
+        return found
 
     def train(self) -> dict[str, Any]:
         """Steps, epochs, and tokens of the targets a second."""
@@ -101,18 +114,39 @@ class Side:
 
 
 def serve() -> None:
-    """Requests: {"pairs", "budget"}, {"train"}, {"test": beam, "save"}."""
+    """Requests: {"pairs", "budget"}, {"turn": first step}, {"train"}, {"test": beam, "save"}."""
     side: Any = None
     for line in sys.stdin:
         request = json.loads(line)
         if "pairs" in request:
             side = Side(os.environ["SIDE"], **request)
             answer = side.facts()
+        elif "turn" in request:
+            answer = side.turn(request["turn"])
         elif "train" in request:
             answer = side.train()
         else:
             answer = side.test(request["test"], request["save"])
         print(json.dumps(answer), flush=True)
+
+
+def speed(names: list[str], pairs: str, turns: int) -> None:
+    """Target tokens a second of each side, and how many times faster it is than each side of torch."""
+    sides = {name: Worker("bench_translate", SIDE=name) for name in names}
+    times: dict[str, list[float]] = {name: [] for name in names}
+    for side in sides.values():
+        side.ask(pairs=pairs, budget={"minutes": 1})
+        side.ask(turn=0)
+    for k in range(turns):
+        for name, side in sides.items():
+            time.sleep(0.02)  # the threads of the side before go to sleep
+            times[name] += side.ask(turn=(k + 1) * STEPS)
+    medians = {name: statistics.median(t) for name, t in times.items()}
+    for name, median in medians.items():
+        others = "  ".join(f"{medians[o] / median:.2f}x {o}" for o in names if o.startswith("torch") and o != name)
+        print(f"{name:12} {1 / median:8,.0f} target tokens a second   {others}", flush=True)
+    for side in sides.values():
+        side.close()
 
 
 def main() -> None:
@@ -121,7 +155,10 @@ def main() -> None:
     if not pairs:
         print("set PAIRS to a file of English and French lines, a tab between them")
         return
-    for name in os.environ.get("SIDES", " ".join(SIDES)).split():
+    names = os.environ.get("SIDES", " ".join(SIDES)).split()
+    if turns := int(os.environ.get("TURNS", 20)):
+        speed(names, pairs, turns)
+    for name in names if float(budget.get("minutes", 1)) else []:
         side = Worker("bench_translate", SIDE=name)
         facts = side.ask(pairs=pairs, budget=budget)
         print(f"\n{name}: {json.dumps(facts)}", flush=True)
