@@ -56,17 +56,21 @@ def main() -> None:
 
 
 def draw(path: str, strip: np.ndarray, found: Any) -> None:
-    """A strip, and below it the share of each column in what every word attended to."""
-    from minigrad.viz import grid, heat, save_picture
+    """A strip, and below it how much every word attended to each window, drawn at the middle of the window."""
+    from minigrad.viz import grid, save_picture
 
-    columns, rows = strip.shape[1], [*found.text.split(), "END"]
-    share = np.zeros((len(rows), columns))
-    for s in range(found.weights.shape[1]):  # a window of four columns begins at column 2 s
-        share[:, 2 * s : 2 * s + 4] += found.weights[:, s : s + 1] / 2
+    rows = [*found.text.split(), "END"]
+    share = np.zeros((len(rows), strip.shape[1]))
+    for s in range(found.weights.shape[1]):  # columns 2 s .. 2 s + 3
+        share[:, 2 * s + 1 : 2 * s + 3] = found.weights[:, s : s + 1]
     figure, (above, below) = grid(2, 1, width=8.0, height=3.4, title="What each word attended to")
     above.imshow(strip, cmap="Greys", aspect="auto", interpolation="nearest")
     above.axis("off")
-    figure.colorbar(heat(below, share, rows, [""] * columns, low=0.0, high=1.0), ax=[above, below], label="share")
+    image = below.imshow(share, cmap="Blues", aspect="auto", interpolation="nearest", vmin=0.0, vmax=1.0)
+    below.set_yticks(range(len(rows)), rows)
+    below.set_xticks([])
+    below.grid(False)
+    figure.colorbar(image, ax=[above, below], label="share of the word's attention")
     save_picture(figure, path)
 
 
