@@ -4,11 +4,11 @@ Forward, over all steps: products of the input are taken out of the loop, one pr
 their sum (z). In the loop, products of the state add to z, and between products runs of elementwise functions become
 row functions (``rows.py``). Kept for backward: every z, or in its place the gate that was made of it, every state,
 operands of products that were computed, and numbers that came from a reduction; all the rest is computed again there,
-which costs less than storing it.
+which costs less than storing it. A product with a memory, a matrix of each member's own, stays in the loop.
 
 Backward, from the last step: row functions compute the cotangents of the products (d, kept for all steps), and
 products with the weights carry them to the state before. After the loop, one product each gives the cotangent of the
-input and of every weight.
+input and of every weight, and one for each member that of a memory.
 """
 
 from __future__ import annotations

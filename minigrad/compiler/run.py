@@ -165,7 +165,11 @@ class Run:
                 ys.append(states[source][place.after])
         yield from self._call(self.kernel.forward, self.kernel.module.forward.address, self.at, self.keep, 0)
         self.in_time = states
-        return ys, [s.copy() if fixed else s[place.last] for s, fixed in zip(states, plan.fixed)]
+        final = []
+        for k, s in enumerate(states):  # memories are large, and nobody writes to them
+            found = s if k in plan.cell.d_memories else s.copy() if plan.fixed[k] else s[place.last]
+            final.append(found)
+        return ys, final
 
     def backward(self, gys: Some, gstates: Some, gradients: Gradients, dxs: Some) -> Launches:
         """Cotangents of the initial states from those of ys (rows, n) and final states; adds to ``gradients`` and fills
@@ -247,7 +251,7 @@ class Sequence:
         self.kernel, self.plan = kernel, kernel.plan
         self.layout = layout(*xs[0].shape[:2], lengths, reverse)
         self.rows = [self.layout.pack(np.ascontiguousarray(x)) for x in xs]
-        self.shapes = [s.shape for s in states]
+        self.given = states
         self.states = [np.ascontiguousarray(self.layout.sort(_flat(s))) for s in states]
         self.params = [np.ascontiguousarray(p) for p in params]
         steps = self.layout.steps
@@ -264,7 +268,7 @@ class Sequence:
 
     def forward(self) -> Launches:
         """ys (T, B, n) and final states (B, n)."""
-        states, self.between = self.states, []
+        states, self.between, memories = self.states, [], self.plan.cell.d_memories
         if self.every is None:
             run, _ = self._run(0, states)
             ys, states = yield from run.forward()
@@ -275,10 +279,11 @@ class Sequence:
                 self.between.append(states)
                 run, rows = self._run(start, states)
                 parts, states = yield from run.forward()
-                states = [s.copy() for s in states]  # a view would keep the whole segment alive
+                states = [s if k in memories else s.copy() for k, s in enumerate(states)]
+                # a view would keep the whole segment alive
                 for y, part in zip(ys, parts):
                     y[rows] = part
-        final = [self.layout.unsort(s).reshape(shape) for s, shape in zip(states, self.shapes)]
+        final = [self.given[k] if k in memories else self.layout.unsort(s) for k, s in enumerate(states)]
         return [self.layout.unpack(y) for y in ys], final
 
     def backward(self, gys: Some, gstates: Some, wanted: list[bool]) -> Launches:
@@ -305,8 +310,8 @@ class Sequence:
                 d_rows = [None if d is None else d[rows] for d in dxs]
                 carried = yield from run.backward(part, carried, gradients, d_rows)
         d_xs = [None if d is None else place.unpack(d) for d in d_xs]
-        states = [place.unsort(c).reshape(shape) if want else None  # type: ignore[arg-type]
-                  for c, want, shape in zip(carried, wanted[n:], self.shapes)]  # fmt: skip
+        states = [place.unsort(c).reshape(s.shape) if want else None  # type: ignore[arg-type]
+                  for c, want, s in zip(carried, wanted[n:], self.given)]  # fmt: skip
         return d_xs + states + gradients.results()
 
     @staticmethod

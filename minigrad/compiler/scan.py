@@ -70,7 +70,9 @@ def scan(cell: Cell, params: Any, xs: Any, state: Any, *, lengths: Any = None, r
     """Run ``cell(params, x_t, state) -> (state, y_t)`` over t = 0 .. T-1.
 
     xs:       (T, B, ...), or a container of such tensors
-    state:    a tensor (B, ...) or a container of them
+    state:    a tensor (B, ...) or a container of them. One of three axes that the cell returns as it is, such as the
+              keys (B, S, A) of attention, is a memory: a compiled cell can multiply it with rows, and S may be another
+              in every call. Masked places of it have no influence, if they are finite (0 * NaN is NaN)
     lengths:  integers (B,), in any order: row b has ``lengths[b]`` steps. What lies behind has no influence on
               results and gradients; y is 0 there, and the final state is that of the last step of the row.
               (The cell meets zeros there, and must have finite values and derivatives for them.)
