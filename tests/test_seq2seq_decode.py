@@ -11,6 +11,7 @@ from seq2seq_cases import Table, exhaustive, hypothesis, repeats
 
 from minigrad.errors import UserError
 from minigrad.models.seq2seq import decode as decode_module
+from minigrad.models.seq2seq import score as score_module
 from minigrad.models.seq2seq.beam import Hypothesis, best, search
 from minigrad.models.seq2seq.decode import Decoding, Translation, translate
 from minigrad.models.seq2seq.score import candidates, log_probabilities, tokens
@@ -256,7 +257,9 @@ def test_a_line_that_cannot_be_encoded_loses_none_before_it():
 
 
 def test_long_lines_go_through_in_smaller_batches(monkeypatch):
-    sizes = lambda n, beam, V=100: [len(part) for part in decode_module._batches([n] * 64, Decoding(beam=beam), 64, V)]
+    sizes = lambda n, beam, V=100: [
+        len(part) for part in decode_module.batches_of([n] * 64, Decoding(beam=beam), 64, V)
+    ]
     assert sizes(20, 5) == [64]
     assert max(sizes(5000, 5)) * 5 * 5000 <= decode_module.POSITIONS
     assert max(sizes(5000, 5)) * 5 * 5000 * 1000 <= decode_module.WEIGHTS and sizes(5000, 1000) == [1] * 64
@@ -294,6 +297,15 @@ def test_given_pairs(seed, pairs, batch):
         shown = tokens(model, x, y)
         assert [token for token, _ in shown] == [("? ?" if c == "?" else c) for c in (*y, ".")]
         np.testing.assert_allclose([p for _, p in shown], logp, rtol=1e-6)
+
+
+def test_long_pairs_go_through_in_smaller_batches():
+    sizes = lambda S, T, V=100: [len(part) for part in score_module._batches([(S, T)] * 64, 64, V)]
+    assert sizes(20, 20) == [64]
+    assert max(sizes(5000, 2)) * 5000 <= decode_module.POSITIONS
+    assert max(sizes(2, 100, 10**5)) * 100 * 10**5 <= decode_module.NUMBERS
+    assert max(sizes(5000, 5000)) * 5000 * 5000 <= decode_module.WEIGHTS  # attention of every step
+    assert sizes(10**5, 10**5) == [1] * 64
 
 
 def test_candidates_are_ranked():
