@@ -105,8 +105,9 @@ def test_wrong_images():
     for bad in (np.zeros(32), np.zeros((3, 31)), np.zeros((0, 32))):
         with pytest.raises(ShapeError, match=r"\[image 2\] got features"):
             model.captions([good, bad])
-    with pytest.raises(ShapeError, match="P = 32"):
-        model.start(np.zeros((3, 1, 5)), [3])
+    for shape in ((3, 1, 5), (3, 32)):
+        with pytest.raises(ShapeError, match="P = 32"):
+            model.start(np.zeros(shape), [3])
     with pytest.raises(UserError, match="a text, whose words"):
         model.captions([good], Decoding(replace_unknown=True))
     for batch in (0, -1):
