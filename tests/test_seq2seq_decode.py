@@ -264,6 +264,8 @@ def test_long_lines_go_through_in_smaller_batches(monkeypatch):
     assert max(sizes(5000, 5)) * 5 * 5000 <= decode_module.POSITIONS
     assert max(sizes(5000, 5)) * 5 * 5000 * 1000 <= decode_module.WEIGHTS and sizes(5000, 1000) == [1] * 64
     assert max(sizes(20, 50, 10**5)) * 50 * 10**5 <= decode_module.NUMBERS
+    far = Decoding(beam=5, max_length=10**4)  # attention of every step
+    assert [len(part) for part in decode_module.batches_of([5000] * 3, far, 64, 100)] == [1] * 3
     monkeypatch.setattr(decode_module, "POSITIONS", 8)
     model = Table(1)
     translated = [found[0].text for found in translate(model, ["abc", "a", "bcaa", "b" * 50], Decoding(beam=2))]
