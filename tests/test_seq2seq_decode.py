@@ -146,6 +146,15 @@ def test_a_list_of_n_best_is_the_beginning_of_a_longer_one(seed, line, beam, opt
         same_lists(searched(model, [line], Decoding(beam=beam, n_best=n, **options))[0], longest[:n])
 
 
+def test_no_output_is_longer_than_the_limits():
+    model = Table()
+    model.row = lambda source, written: (np.log([1e-9, 0.5, 0.5]), np.ones(len(source), np.float32) / len(source))
+    for temperature in (0.0, 1.0):
+        limits = {"beam": 1, "length_factor": 2.0, "length_offset": 1, "max_length": 6, "temperature": temperature}
+        found = searched(model, ["a", "abc"], Decoding(**limits))
+        assert [{len(one.ids) for one in own} for own in found] == [{3}, {6}]
+
+
 def test_sources_that_are_finished_leave_the_batch():
     model = Table(sharp=0.2)
     searched(model, ["a", "b", "abc", "aaaa"], Decoding(beam=2, length_factor=3.0, length_offset=0))
@@ -202,6 +211,7 @@ def test_samples_follow_the_probabilities_of_the_model():
     coldest = searched(model, ["ab"], Decoding(n_best=3, temperature=1e-9))[0]
     same_lists(coldest, searched(model, ["ab"], Decoding(beam=1))[0] * 3)
     same_lists(searched(model, ["ab"], Decoding(n_best=3, temperature=9.0, top_k=1))[0], coldest)
+    same_lists(searched(model, ["ab"], Decoding(n_best=3, temperature=9.0, top_p=1e-9))[0], coldest)
     other = searched(model, ["ab"], Decoding(n_best=50, temperature=1.0, seed=1))[0]
     assert [one.ids.tolist() for one in other] != [one.ids.tolist() for one in found[:50]]
 

@@ -50,6 +50,9 @@ def test_scheduled_sampling_throws_a_coin_for_each_symbol(attention, monkeypatch
     gold = model._read(target)
     changed = np.array(reads) != gold
     assert (np.array(reads)[changed] == 7).all() and not changed[0].any()
+    reads.clear()
+    model.loss(*args)
+    assert ((np.array(reads) != gold) != changed).any()  # other coins in the next step
     share = changed.sum() / (gold[1:] != 7).sum()
     assert 0.35 < share < 0.45
     rows = changed.mean(0)
