@@ -1,12 +1,18 @@
 """A model that is a table: probabilities that depend on the whole source and on all that was written, and what an
-exhaustive search finds in it."""
+exhaustive search finds in it; and small real models with batches for them."""
 
 import itertools
 from contextlib import nullcontext
 
 import numpy as np
 
+from minigrad.models import CharVocabulary
 from minigrad.models.seq2seq.beam import Hypothesis
+from minigrad.models.seq2seq.config import Seq2SeqConfig
+from minigrad.models.seq2seq.model import Seq2Seq
+
+V = CharVocabulary.of("abcdefg\n")
+SMALL = Seq2SeqConfig(hidden=6, embedding=4, dropout=0.0, positions=4)
 
 
 class Letters:
@@ -117,3 +123,23 @@ def hypothesis(model, source, written, how):
     if how.coverage_penalty:
         score += how.coverage_penalty * sum(np.log(min(max(c, 1e-10), 1)) for c in weights.astype(float).sum(0))
     return Hypothesis(score, total, np.array(written), weights, bool(written) and written[-1] == model.target.end)
+
+
+def wide(config: Seq2SeqConfig) -> Seq2Seq:
+    """A model in float64, of no small numbers."""
+    model = Seq2Seq(config, V, V, generator=3)
+    rng = np.random.default_rng(5)
+    for p in model.parameters():
+        p.data = rng.normal(0, 0.7, p.shape)
+    return model
+
+
+def batch(sizes: list[tuple[int, int]], seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Source (S, B), lengths (B,) and target (T, B) for sizes (S, T) of each."""
+    rng, n = np.random.default_rng(seed), len(sizes)
+    S, T = (max(size) for size in zip(*sizes))
+    source, target = np.zeros((S, n), int), np.full((T, n), -100)
+    for b, (s, t) in enumerate(sizes):
+        source[:s, b] = rng.integers(1, len(V), s)
+        target[:t, b] = [*rng.integers(1, len(V), t - 1), V.end]
+    return source, np.array([s for s, _ in sizes]), target

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from minigrad.errors import ShapeError, UserError
-from minigrad.models import Captioner, Decoding, Recipe, Seq2Seq, Seq2SeqConfig, Trainer, WordVocabulary
+from minigrad.models import Captioner, CharVocabulary, Decoding, Recipe, Seq2Seq, Seq2SeqConfig, Trainer, WordVocabulary
 from minigrad.models.caption.digits import NAMES, drawn, patches, strips
 from minigrad.models.caption.model import Images, side_by_side
 
@@ -81,10 +82,21 @@ def test_a_file_brings_it_back(tmp_path):
     assert [f[0].log_probability for f in again.captions(some)] == [f[0].log_probability for f in model.captions(some)]
     with pytest.raises(UserError, match="a model of class 'Captioner', expected a Seq2Seq"):
         Seq2Seq.load(path)
-    model.features = 5
-    model.save(path)
-    with pytest.raises(UserError, match="damaged"):
-        Captioner.load(path)
+    for wrong in (5, 32.0, "32", None):
+        model.features = wrong
+        model.save(path)
+        with pytest.raises(UserError, match="damaged"):
+            Captioner.load(path)
+
+
+def test_samples_of_a_large_image_come_at_once():
+    model = Captioner(CONFIG, 500, V, generator=1)
+    images = [np.ones((200, 500), np.float32), np.zeros((200, 500), np.float32)]
+    how = Decoding(temperature=2.0, n_best=20, max_length=4)
+    began = time.process_time()
+    found = [[one.text for one in own] for own in model.captions([*images, images[0]], how)]
+    assert time.process_time() - began < 15  # a seed of all its bytes took a minute
+    assert found[0] == found[2] != found[1]
 
 
 def test_wrong_images():
@@ -93,8 +105,35 @@ def test_wrong_images():
     for bad in (np.zeros(32), np.zeros((3, 31)), np.zeros((0, 32))):
         with pytest.raises(ShapeError, match=r"\[image 2\] got features"):
             model.captions([good, bad])
-    with pytest.raises(ShapeError, match="P = 32"):
-        model.start(np.zeros((3, 1, 5)), [3])
+    for shape in ((3, 1, 5), (3, 32)):
+        with pytest.raises(ShapeError, match="P = 32"):
+            model.start(np.zeros(shape), [3])
     with pytest.raises(UserError, match="a text, whose words"):
         model.captions([good], Decoding(replace_unknown=True))
+    for batch in (0, -1):
+        with pytest.raises(UserError, match="batch"):
+            model.captions([good], batch=batch)
+    with pytest.raises(UserError, match="without an end"):
+        Captioner(CONFIG, 32, CharVocabulary.of("abc"), generator=1)
     assert model.captions([]) == []
+
+
+def test_long_images_go_through_in_smaller_batches(monkeypatch):
+    model, (some, _), asked = Captioner(CONFIG, 32, V, generator=1), images(9), []
+    expected = [found[0].text for found in model.captions(some)]
+    start = model.start
+    monkeypatch.setattr(
+        model, "start", lambda source, lengths: (asked.append(source.shape[:2]), start(source, lengths))[1]
+    )
+    monkeypatch.setattr("minigrad.models.seq2seq.decode.POSITIONS", 80)
+    assert [found[0].text for found in model.captions(some, Decoding())] == expected
+    assert len(asked) > 2 and all(B == 1 or S * B * 5 <= 80 for S, B in asked)
+
+
+def test_a_patch_goes_through_two_layers_and_a_relu():
+    model = Captioner(CONFIG, 3, V, generator=1)
+    w, f = model.state_dict(), np.array([[[0.5, -2.0, 1.0]]], np.float32)
+    inside = np.maximum(w["patch.0.weight"] @ f[0, 0] + w["patch.0.bias"], 0)
+    expected = w["patch.1.weight"] @ inside + w["patch.1.bias"]
+    np.testing.assert_allclose(model.embedded(f).numpy()[0, 0], expected, rtol=1e-5)
+    assert (inside == 0).any()

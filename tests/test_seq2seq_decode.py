@@ -11,6 +11,7 @@ from seq2seq_cases import Table, exhaustive, hypothesis, repeats
 
 from minigrad.errors import UserError
 from minigrad.models.seq2seq import decode as decode_module
+from minigrad.models.seq2seq import score as score_module
 from minigrad.models.seq2seq.beam import Hypothesis, best, search
 from minigrad.models.seq2seq.decode import Decoding, Translation, translate
 from minigrad.models.seq2seq.score import candidates, log_probabilities, tokens
@@ -145,6 +146,15 @@ def test_a_list_of_n_best_is_the_beginning_of_a_longer_one(seed, line, beam, opt
         same_lists(searched(model, [line], Decoding(beam=beam, n_best=n, **options))[0], longest[:n])
 
 
+def test_no_output_is_longer_than_the_limits():
+    model = Table()
+    model.row = lambda source, written: (np.log([1e-9, 0.5, 0.5]), np.ones(len(source), np.float32) / len(source))
+    for temperature in (0.0, 1.0):
+        limits = {"beam": 1, "length_factor": 2.0, "length_offset": 1, "max_length": 6, "temperature": temperature}
+        found = searched(model, ["a", "abc"], Decoding(**limits))
+        assert [{len(one.ids) for one in own} for own in found] == [{3}, {6}]
+
+
 def test_sources_that_are_finished_leave_the_batch():
     model = Table(sharp=0.2)
     searched(model, ["a", "b", "abc", "aaaa"], Decoding(beam=2, length_factor=3.0, length_offset=0))
@@ -201,6 +211,7 @@ def test_samples_follow_the_probabilities_of_the_model():
     coldest = searched(model, ["ab"], Decoding(n_best=3, temperature=1e-9))[0]
     same_lists(coldest, searched(model, ["ab"], Decoding(beam=1))[0] * 3)
     same_lists(searched(model, ["ab"], Decoding(n_best=3, temperature=9.0, top_k=1))[0], coldest)
+    same_lists(searched(model, ["ab"], Decoding(n_best=3, temperature=9.0, top_p=1e-9))[0], coldest)
     other = searched(model, ["ab"], Decoding(n_best=50, temperature=1.0, seed=1))[0]
     assert [one.ids.tolist() for one in other] != [one.ids.tolist() for one in found[:50]]
 
@@ -256,11 +267,15 @@ def test_a_line_that_cannot_be_encoded_loses_none_before_it():
 
 
 def test_long_lines_go_through_in_smaller_batches(monkeypatch):
-    sizes = lambda n, beam, V=100: [len(part) for part in decode_module._batches([n] * 64, Decoding(beam=beam), 64, V)]
+    sizes = lambda n, beam, V=100: [
+        len(part) for part in decode_module.batches_of([n] * 64, Decoding(beam=beam), 64, V)
+    ]
     assert sizes(20, 5) == [64]
     assert max(sizes(5000, 5)) * 5 * 5000 <= decode_module.POSITIONS
     assert max(sizes(5000, 5)) * 5 * 5000 * 1000 <= decode_module.WEIGHTS and sizes(5000, 1000) == [1] * 64
     assert max(sizes(20, 50, 10**5)) * 50 * 10**5 <= decode_module.NUMBERS
+    far = Decoding(beam=5, max_length=10**4)  # attention of every step
+    assert [len(part) for part in decode_module.batches_of([5000] * 3, far, 64, 100)] == [1] * 3
     monkeypatch.setattr(decode_module, "POSITIONS", 8)
     model = Table(1)
     translated = [found[0].text for found in translate(model, ["abc", "a", "bcaa", "b" * 50], Decoding(beam=2))]
@@ -294,6 +309,15 @@ def test_given_pairs(seed, pairs, batch):
         shown = tokens(model, x, y)
         assert [token for token, _ in shown] == [("? ?" if c == "?" else c) for c in (*y, ".")]
         np.testing.assert_allclose([p for _, p in shown], logp, rtol=1e-6)
+
+
+def test_long_pairs_go_through_in_smaller_batches():
+    sizes = lambda S, T, V=100: [len(part) for part in score_module._batches([(S, T)] * 64, 64, V)]
+    assert sizes(20, 20) == [64]
+    assert max(sizes(5000, 2)) * 5000 <= decode_module.POSITIONS
+    assert max(sizes(2, 100, 10**5)) * 100 * 10**5 <= decode_module.NUMBERS
+    assert max(sizes(5000, 5000)) * 5000 * 5000 <= decode_module.WEIGHTS  # attention of every step
+    assert sizes(10**5, 10**5) == [1] * 64
 
 
 def test_candidates_are_ranked():

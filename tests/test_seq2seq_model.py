@@ -9,20 +9,19 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from seq2seq_cases import SMALL, V, batch, wide
 
 import minigrad as mg
 from minigrad.errors import UserError
-from minigrad.models import CharVocabulary, LanguageConfig, LanguageModel, Recipe, Trainer
-from minigrad.models.seq2seq import model as module
+from minigrad.models import CharVocabulary, LanguageConfig, LanguageModel
 from minigrad.models.seq2seq.config import ATTENTIONS, DIRECTIONS, Seq2SeqConfig
 from minigrad.models.seq2seq.model import Seq2Seq
 
-V = CharVocabulary.of("abcdefg\n")
-SMALL = Seq2SeqConfig(hidden=6, embedding=4, dropout=0.0, positions=4)
 VARIANTS = [
     *(replace(SMALL, attention=attention, input_feeding=feeding)
       for attention, feeding in product(ATTENTIONS, (True, False))),
     *(replace(SMALL, attention=attention, coverage=0.7) for attention in ATTENTIONS[1:]),
+    replace(SMALL, attention="dot", coverage=0.7, input_feeding=False),
     replace(SMALL, layers=2, cell="gru"), replace(SMALL, cell="rnn", direction="forward"),
     replace(SMALL, attention="none", direction="backward", layers=2), replace(SMALL, tied=True),
     replace(SMALL, cell="lstm-layernorm", label_smoothing=0.2),
@@ -32,26 +31,6 @@ VARIANTS = [
 def name(config: Seq2SeqConfig) -> str:
     """In what it differs from SMALL."""
     return " ".join(f"{k}={v}" for k, v in config.to_json().items() if v != getattr(SMALL, k)) or "small"
-
-
-def wide(config: Seq2SeqConfig) -> Seq2Seq:
-    """A model in float64, of no small numbers."""
-    model = Seq2Seq(config, V, V, generator=3)
-    rng = np.random.default_rng(5)
-    for p in model.parameters():
-        p.data = rng.normal(0, 0.7, p.shape)
-    return model
-
-
-def batch(sizes: list[tuple[int, int]], seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Source (S, B), lengths (B,) and target (T, B) for sizes (S, T) of each."""
-    rng, n = np.random.default_rng(seed), len(sizes)
-    S, T = (max(size) for size in zip(*sizes))
-    source, target = np.zeros((S, n), int), np.full((T, n), -100)
-    for b, (s, t) in enumerate(sizes):
-        source[:s, b] = rng.integers(1, len(V), s)
-        target[:t, b] = [*rng.integers(1, len(V), t - 1), V.end]
-    return source, np.array([s for s, _ in sizes]), target
 
 
 # ---------------------------------------------------------------- the equations, in NumPy
@@ -224,83 +203,6 @@ def test_padding_and_company_change_nothing(sizes, config, more_s, more_t, rando
     np.testing.assert_allclose(found[: len(target)], expected[:, order], rtol=1e-8, atol=1e-12)
     alone = [model.nll(source[:n, b : b + 1], [n], target[:, b : b + 1]) for b, n in enumerate(lengths)]
     np.testing.assert_allclose(np.concatenate(alone, 1), expected, rtol=1e-8, atol=1e-12)
-
-
-# ---------------------------------------------------------------- training
-
-
-def test_label_smoothing_gives_all_symbols_a_share():
-    model = wide(replace(SMALL, label_smoothing=0.3))
-    source, lengths, target = batch([(3, 4)])
-    with model.inference():
-        state = model.start(source, lengths)
-    ids, total = np.full(1, V.start), 0.0
-    for y in target:
-        logp, state, _ = model.step(ids, state)
-        total -= 0.7 * logp[0, y[0]] + 0.3 * logp[0].mean()
-        ids = y
-    np.testing.assert_allclose(model.loss(source, lengths, target)[0].item(), total / 4)
-    np.testing.assert_allclose(model.eval().loss(source, lengths, target)[0].item(),
-                               model.nll(source, lengths, target).mean())  # fmt: skip
-
-
-@pytest.mark.parametrize("attention", ATTENTIONS)
-def test_scheduled_sampling_throws_a_coin_for_each_symbol(attention, monkeypatch):
-    config = replace(SMALL, attention=attention, scheduled_sampling=0.4)
-    model, args = wide(config), batch([(4, 40)] * 30)
-    target, drawn = args[2], []
-
-    def seven(weights, rng):
-        drawn.append(weights)
-        return np.full(len(weights), 7)
-
-    monkeypatch.setattr(module, "draw", seven)
-    reads = []
-    inputs = model._inputs
-    monkeypatch.setattr(model, "_inputs", lambda ids: (reads.append(ids[0]), inputs(ids))[1])
-    model.loss(*args)
-    gold = model._read(target)
-    changed = np.array(reads) != gold
-    assert (np.array(reads)[changed] == 7).all() and not changed[0].any()
-    share = changed.sum() / (gold[1:] != 7).sum()
-    assert 0.35 < share < 0.45
-    rows = changed.mean(0)
-    assert rows.min() > 0 and rows.max() < 0.8  # of each sentence some, of none all
-    np.testing.assert_allclose(drawn[0].sum(1), 1)
-
-
-def test_without_a_coin_it_is_teacher_forcing():
-    args = batch([(4, 5), (2, 3)])
-    for attention in ATTENTIONS:
-        plain = wide(replace(SMALL, attention=attention))
-        rare = wide(replace(SMALL, attention=attention, scheduled_sampling=1e-12))
-        np.testing.assert_allclose(rare.loss(*args)[0].item(), plain.loss(*args)[0].item(), rtol=1e-12)
-
-
-class Reversing:
-    """Strings, and the same from behind."""
-
-    per_epoch = 50
-
-    def __call__(self, step):
-        rng = np.random.default_rng(step)
-        lengths = rng.integers(1, 5, 16)
-        source, target = np.zeros((4, 16), int), np.full((5, 16), -100)
-        for b, n in enumerate(lengths):
-            source[:n, b] = rng.integers(1, len(V), n)
-            target[: n + 1, b] = [*source[:n, b][::-1], V.end]
-        return (source, lengths, target), np.ones(16, bool)
-
-
-@pytest.mark.parametrize("attention", ("none", "general"))
-def test_it_learns(attention):
-    config = Seq2SeqConfig(hidden=32, embedding=16, attention=attention, dropout=0.05)
-    model = Seq2Seq(config, V, V, generator=0)
-    trainer = Trainer(model, Reversing(), None, Recipe(batch=16, steps=250, lr=2e-2))
-    losses = [step.loss for step in trainer]
-    assert np.mean(losses[:5]) > 1.9 and np.mean(losses[-20:]) < 0.5
-    again = Trainer(Seq2Seq(config, V, V, generator=0), Reversing(), None, Recipe(batch=16, steps=250, lr=2e-2))
-    assert [step.loss for _, step in zip(range(5), again)] == losses[:5]
 
 
 # ---------------------------------------------------------------- its file

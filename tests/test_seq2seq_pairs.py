@@ -164,6 +164,13 @@ def test_the_split_is_the_same_everywhere_and_grows_with_its_share():
     assert chosen.training.left_out == {"beyond the limit": 1593}
 
 
+def test_what_is_the_same_sentence():
+    """Case, also where lower() does not do, marks, and how Unicode writes it: "ﬁ" is "fi"."""
+    for line, other in (("Go  on!", "go on"), ("STRASSE", "straße"), ("ﬁn", "fin"), ("cafe\u0301", "café")):
+        assert key(line) == key(other)
+    assert len({key(line) for line in ("go on", "goon", "1", "2", "?", "!")}) == 6
+
+
 def test_one_sentence_with_many_translations():
     english = [f"sentence {i // 4}{'.!? '[i % 4]}".strip() for i in range(400)]
     parts = split(Corpus("many", english, [f"phrase {i}" for i in range(400)]), 0.2)
@@ -228,6 +235,14 @@ def test_every_pair_comes_once_an_epoch(rows, batch, seed, longest):
     for step in (2 * pairs.per_epoch - 1, 0):
         for a, b in zip(other(step)[0], pairs(step)[0]):
             np.testing.assert_array_equal(a, b)
+
+
+def test_each_seed_has_its_own_order():
+    def chosen(seed):
+        pairs = Pairs([[2]] * 99, [[3]] * 99, 9, seed, end=1)
+        return [(pairs(k), pairs.chosen.tolist())[1] for k in range(2)]
+
+    assert chosen(1) == chosen(1) != chosen(2)
 
 
 def test_pairs_of_about_one_length_meet_others_in_every_epoch():

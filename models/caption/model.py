@@ -14,7 +14,7 @@ from minigrad.errors import ShapeError, UserError, describe
 from minigrad.models.files import Training, check_sizes, fill, read_model, write_model
 from minigrad.models.seq2seq.beam import Decoding, check_vocabulary, search
 from minigrad.models.seq2seq.config import Seq2SeqConfig
-from minigrad.models.seq2seq.decode import Translation
+from minigrad.models.seq2seq.decode import Translation, batches_of
 from minigrad.models.seq2seq.model import EncoderDecoder, sizes
 from minigrad.models.seq2seq.pairs import Pairs
 from minigrad.models.vocabulary import Vocabulary, vocabulary_from_json
@@ -55,15 +55,15 @@ class Captioner(EncoderDecoder):
         """For each image (S, P), in their order, its captions, best first: ``how.n_best`` at most, one at least."""
         how, v, found = how or Decoding(), self.target, [[] for _ in images]
         check_vocabulary(v, how)
+        if batch < 1:
+            raise UserError(describe("batch", str(batch), "1 or more"))
         if how.replace_unknown:
             raise UserError(describe("replace_unknown", "an image", "a text, whose words can take the place of <UNK>"))
         for number, image in enumerate(images, 1):
             if np.ndim(image) != 2 or not len(image) or image.shape[1] != self.features:
                 expected = f"(S, P) with S of at least 1 and P = {self.features}"
                 raise ShapeError(describe(f"image {number}", f"features {np.shape(image)}", expected))
-        order = sorted(range(len(images)), key=lambda i: -len(images[i]))
-        for k in range(0, len(images), batch):
-            chosen = order[k : k + batch]
+        for chosen in batches_of([len(image) for image in images], how, batch, len(v)):
             source, lengths = side_by_side([images[i] for i in chosen])
             with self.inference():
                 outputs = search(self, source, lengths, how, start=v.start, end=v.end, unknown=v.unknown)
@@ -90,6 +90,8 @@ class Captioner(EncoderDecoder):
         parameters, meta, training = read_model(path, "Captioner")
         config = Seq2SeqConfig.from_json(where, meta.get("config"))
         target, features = vocabulary_from_json(where, meta.get("target")), meta.get("features")
+        if type(features) is not int:  # 5.0 would equal 5
+            raise UserError(describe(where, f"features {features!r}", "a whole number", "the file is damaged"))
         H, D = config.hidden, config.embedding
         expected = {"patch.0.weight": (H, features), "patch.1.weight": (D, H)}
         check_sizes(where, sizes(config, len(target), where) | expected, parameters)

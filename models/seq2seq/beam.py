@@ -11,6 +11,7 @@ with |y| the number of symbols, the end included, a_ts the attention of step t t
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 from bisect import insort
 from dataclasses import dataclass
@@ -259,7 +260,10 @@ def _forbid(logp: np.ndarray, ids: np.ndarray, how: Decoding, end: int, unknown:
 
 def _generator(how: Decoding, source: np.ndarray) -> np.random.Generator | None:
     """Of a source (S, ...) and the seed, so that company changes nothing."""
-    return np.random.default_rng([how.seed, int.from_bytes(source.tobytes())]) if how.temperature else None
+    if not how.temperature:
+        return None
+    digest = hashlib.blake2b(source.tobytes(), digest_size=16).digest()  # NumPy takes minutes for a seed of megabytes
+    return np.random.default_rng([how.seed, int.from_bytes(digest, "big")])
 
 
 def _drawn(logp: np.ndarray, sentence: np.ndarray, how: Decoding, generators: list) -> tuple[np.ndarray, np.ndarray]:

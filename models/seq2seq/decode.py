@@ -82,7 +82,7 @@ def _in_order(model: Any, lines: list[str], sources: list[np.ndarray], how: Deco
     for i, ids in enumerate(sources):
         if not len(ids):
             found[i] = [Translation("", 0.0, 0.0, ids, None, True)]
-    batches = sorted(_batches([len(ids) for ids in sources], how, batch, len(model.target)), key=min)
+    batches = sorted(batches_of([len(ids) for ids in sources], how, batch, len(model.target)), key=min)
     for i in range(len(sources)):
         if found[i] is None:
             chosen = batches.pop(0)
@@ -92,8 +92,12 @@ def _in_order(model: Any, lines: list[str], sources: list[np.ndarray], how: Deco
         found[i] = []
 
 
-def _batches(lengths: list[int], how: Decoding, batch: int, V: int) -> Iterator[list[int]]:
-    """Which lines go through the model together: of about one length, and no more than memory is given for."""
+def batches_of(lengths: list[int], how: Decoding, batch: int, V: int) -> Iterator[list[int]]:
+    """Which sources go through the model together: of about one length, and no more than memory is given for.
+
+    >>> list(batches_of([3, 0, 9, 4], Decoding(), 2, 100))
+    [[2, 3], [0]]
+    """
     order = sorted((i for i, n in enumerate(lengths) if n), key=lambda i: -lengths[i])
     while order:
         S = lengths[order[0]]

@@ -16,6 +16,7 @@ from minigrad import nn, ops
 from minigrad.compiler import scan
 from minigrad.engine import Tensor, no_grad
 from minigrad.engine.tree import tree_map
+from minigrad.errors import UserError, describe
 from minigrad.models.files import Training, check_sizes, fill, read_model, write_model
 from minigrad.models.lm.cells import cell_of
 from minigrad.models.lm.decode import draw, log_softmax
@@ -37,6 +38,8 @@ class EncoderDecoder(nn.Module):
     """
 
     def __init__(self, config: Seq2SeqConfig, target: Vocabulary, *, generator: Seed = None):
+        if target.end is None:
+            raise UserError(describe("target", "a vocabulary without an end", "one that has it", "see of_lines"))
         self.config, self.target = config, target
         self.generator = rng = as_generator(generator)
         D, H, R = config.embedding, config.hidden, config.readout

@@ -13,7 +13,7 @@ import numpy as np
 
 from minigrad.errors import UserError, describe
 from minigrad.models.lm.decode import NUMBERS
-from minigrad.models.seq2seq.decode import POSITIONS
+from minigrad.models.seq2seq.decode import POSITIONS, WEIGHTS
 
 
 class Scored(NamedTuple):
@@ -93,9 +93,10 @@ def _batches(sizes: list[tuple[int, int]], batch: int, V: int) -> Iterator[list[
     """Which pairs go through the model together, no more than memory is given for."""
     order = sorted(range(len(sizes)), key=lambda i: (-sizes[i][1], -sizes[i][0]))
     while order:
-        n = min(batch, len(order), max(1, NUMBERS // (sizes[order[0]][1] * V)))
+        T = sizes[order[0]][1]
+        n = min(batch, len(order), max(1, NUMBERS // (T * V)))
         S = max(sizes[i][0] for i in order[:n])
-        n = min(n, max(1, POSITIONS // S))
+        n = min(n, max(1, POSITIONS // S), max(1, WEIGHTS // (T * S)))
         yield order[:n]
         order = order[n:]
 
