@@ -112,6 +112,11 @@ def test_a_stopped_run_goes_on_as_if_it_had_not(options):
     Path("pairs.tsv").write_text("".join(f"{x}\t{y}\n" for x, y in PAIRS[:-1]))
     before[Path("pairs.tsv")] = Path("pairs.tsv").read_bytes()
     assert "training began with" in fails("seq2seq", "train", "pairs.tsv", "--resume", "part.safetensors")
+    data = before[Path("pairs.tsv")] = "".join(
+        f"{x}\t{y}\n" for x, y in [(PAIRS[0][0] + "!", PAIRS[0][1]), *PAIRS[1:]]
+    ).encode()
+    Path("pairs.tsv").write_bytes(data)
+    assert "pairs, but not the same" in fails("seq2seq", "train", "pairs.tsv", "--resume", "part.safetensors")
     assert snapshot(Path()) == before
 
 

@@ -137,6 +137,7 @@ class Seq2SeqRun(Run):
         for part in found:
             if old.get(part) != found[part]:
                 got, expected = (_name(of.get(part)) for of in (found, old))
+                got += ", but not the same" * (got == expected)
                 where = f"the pairs that training began with, for {part} {expected}"
                 raise UserError(describe("resume", got, where, "pass the same files"))
 
