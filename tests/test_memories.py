@@ -43,7 +43,7 @@ def test_compiled_equals_definition(name, dtype, data, T, B, S, H, seed):
     reverse, every = data.draw(st.booleans()), data.draw(st.sampled_from([None, None, 1, 2, 4]))
     call = Call(name, (T, B, 3, H, S), dtype, lengths, reverse, every, seed)
     count = len(leaves(call.run(False)))
-    assert not isinstance(call.kernel(), str)
+    assert isinstance(call.kernel(), str) == (S == 1)
     assert_same(call, used=data.draw(st.none() | st.sets(st.integers(0, count - 1), min_size=1)))
 
 
@@ -81,13 +81,33 @@ def test_derivatives_of_order_1_and_2(name):
 
 @names
 def test_one_kernel_serves_memories_of_every_size(name):
-    found = [Call(name, (3, 2, 3, 6, S)).kernel() for S in (5, 1, 6, 40, 7)]
+    found = [Call(name, (3, 2, 3, 6, S)).kernel() for S in (5, 2, 6, 40, 7)]
     assert len({kernel.source for kernel in found}) == 1
+
+
+@pytest.mark.parametrize("over", [mg.sum, mg.mean])  # a mean has a constant 1 / S
+def test_a_cell_may_look_at_the_size_of_its_memory(over):
+    def looking(p, x, s):
+        h, keys = s
+        e = mg.einsum("ba,bsa->bs", h, keys)
+        S = keys.shape[1]
+        e = e * 0.5 if S < 10 else mg.tanh(e) if S == 30 else e
+        h = mg.tanh(x @ p.T + over(e, -1, keepdims=True))
+        return (h, keys), h
+
+    for S in (20, 4, 30, 12, 1, 10, 9):
+        call = Call("input_feeding", (3, 2, 3, 6, S))
+        tensors = (call.tensor(*shape, dtype="float64") for shape in ((6, 3), (2, 6), (2, S, 6)))
+        call.cell, (call.params, *state) = looking, tensors
+        call.state = tuple(state)
+        assert_same(call)
+        if over is mg.sum:
+            assert isinstance(call.kernel(), str) == (S in (1, 4, 9, 30))
 
 
 def test_a_first_memory_as_wide_as_another_state():
     sources = set()
-    for H, S in ((4, 4), (4, 5), (6, 4), (6, 6), (6, 1)):
+    for H, S in ((4, 4), (4, 5), (6, 4), (6, 6), (6, 2)):
         call = Call("input_feeding", (3, 2, 3, H, S), seed=S)
         assert_same(call)
         sources.add(call.kernel().source)

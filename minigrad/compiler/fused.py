@@ -14,7 +14,7 @@ from minigrad.compiler.plan import Plan
 from minigrad.compiler.reader import CannotCompile
 from minigrad.compiler.run import Sequence, together
 from minigrad.compiler.sized import Shapes, Sized, memory_size, patterns, sized
-from minigrad.compiler.trace import trace
+from minigrad.compiler.trace import CellGraph, trace
 from minigrad.engine import Operation, Tensor, apply, is_recording
 from minigrad.engine.backward import by_definition
 from minigrad.engine.tensor import FLOATS
@@ -106,17 +106,25 @@ def kernel_of(call: Call) -> CellKernel | str:
     return found
 
 
+_ODD_SIZE = "its graph for memories of this size is not that for others"
+
+
 def _of_size(call: Call, size: int, key: tuple, known: dict) -> CellKernel | str:
-    """For memories of this size: by what is ``known`` for every size, or will be from now on, if that can be."""
+    """For memories of this size: by what is ``known`` for every size, or will be from now on, if that can be. A cell
+    may look at the size, so its graph for this one is made, too, and compared; the simpler one for S = 1 is not worth a
+    kernel of its own."""
+    graph = _graph(call)
+    if isinstance(graph, str):
+        return graph
     for general, found in list(known.items()):
         if isinstance(found, Sized) and (general[0], sized(general[1], size), *general[2:]) == key:
-            return found(size)
+            return found(size) if found.fits(graph, size) else _ODD_SIZE
     for pattern in patterns(key[1], size):
         found = _compile_sized(call, pattern)
         if found is not None:
             known[(key[0], pattern, *key[2:])] = found
-            return found(size)
-    return _compile(call)
+            return found(size) if found.fits(graph, size) else _ODD_SIZE
+    return _kernel(call, graph)
 
 
 def _compile_sized(call: Call, pattern: Shapes) -> Sized | None:
@@ -134,6 +142,16 @@ def _compile_sized(call: Call, pattern: Shapes) -> Sized | None:
 
 def _compile(call: Call, states: Shapes | None = None) -> CellKernel | str:
     """For leaves of such shapes, but with ``states`` behind the batch if given."""
+    graph = _graph(call, states)
+    return graph if isinstance(graph, str) else _kernel(call, graph)
+
+
+def _kernel(call: Call, graph: CellGraph) -> CellKernel:
+    return CellKernel(call.cell.__name__.strip("<>"), Plan(graph), call.groups[1][0].dtype)
+
+
+def _graph(call: Call, states: Shapes | None = None) -> CellGraph | str:
+    """Of the cell, or the reason why there is none."""
     xs, state, params = call.groups
     tensors = [*xs, *state, *params]
     dtypes = {t.dtype for t in tensors}
@@ -148,16 +166,14 @@ def _compile(call: Call, states: Shapes | None = None) -> CellKernel | str:
     dtype = dtypes.pop()
     widths = [t.shape[2] for t in xs]
     try:
-        graph = trace(
-            call.cell, call.params, widths, states or [t.shape[1:] for t in state], call.xs, call.state, dtype
-        )
+        shapes = states or [t.shape[1:] for t in state]
+        return trace(call.cell, call.params, widths, shapes, call.xs, call.state, dtype)
     except CannotCompile as reason:
         return str(reason)
     except MinigradError as error:  # the definition says it with the sizes of the call
         return f"it fails: {error}"
     except Exception as error:  # what the reader of traces did not foresee; the definition needs no compiler
         return f"the compiler does not understand it: {type(error).__name__}: {error}"
-    return CellKernel(call.cell.__name__.strip("<>"), Plan(graph), dtype)
 
 
 def run_fused(kernels: list[CellKernel], definition: Callable, calls: list[Call]) -> list[tuple[Any, Any]]:

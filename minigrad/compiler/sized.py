@@ -1,7 +1,7 @@
 """Floor 4: one kernel for memories (B, S, A) of every S, which differs from batch to batch.
 
-The text of a kernel knows no sizes, and each number in its tables is a + b S. So a cell is traced for two sizes that
-stand for S, which give a and b, and never again.
+The text of a kernel knows no sizes, and each number in its tables is a + b S. So a cell is compiled for two sizes that
+stand for S, which give a and b. Its graph for a new S is only compared with what they let expect.
 """
 
 from __future__ import annotations
@@ -10,10 +10,13 @@ import copy
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import combinations
+from typing import Any
 
 import numpy as np
 
 from minigrad.compiler.emit import CellKernel, Loop
+from minigrad.compiler.reader import Gradient
+from minigrad.compiler.trace import CellGraph
 
 Shapes = tuple[tuple[int, ...], ...]
 
@@ -70,6 +73,18 @@ class Sized:
         found.dx_widths = self._numbers(found.dx_widths, other.dx_widths, size).tolist()
         return found
 
+    def fits(self, cell: CellGraph, size: int) -> bool:
+        """Whether the graph for S = ``size`` is what those for the two others let expect."""
+        return self._alike(*(_facts(graph) for graph in (self.first.plan.cell, self.second.plan.cell, cell)), size)
+
+    def _alike(self, a: Any, b: Any, found: Any, size: int) -> bool:
+        if isinstance(a, (tuple, list)):
+            return len(a) == len(b) == len(found) and all(self._alike(*parts, size) for parts in zip(a, b, found))
+        if type(a) is int and type(b) is int:
+            low, high = self.sizes
+            return (found - a) * (high - low) == (b - a) * (size - low)
+        return bool(a == b == found)
+
     def _loop(self, a: Loop, b: Loop, size: int) -> Loop:
         widths = self._numbers([x.width for x in a.buffers], [x.width for x in b.buffers], size).tolist()
         buffers = [x._replace(width=width) for x, width in zip(a.buffers, widths)]
@@ -80,3 +95,14 @@ class Sized:
         low, high = self.sizes
         first, second = np.array(a, np.int64), np.array(b, np.int64)
         return first + (second - first) // (high - low) * (size - low)
+
+
+def _facts(cell: CellGraph) -> list[Any]:
+    """All of a graph that a kernel depends on, as lists to compare."""
+    gradients = [*cell.d_params, *(Gradient(terms) for terms in cell.d_memories.values())]
+    results = [*cell.states, *cell.ys, *cell.d_states, *cell.d_xs]
+    return [
+        cell.graph.entries(), cell.forward_size, [None if v is None else v.number for v in results],
+        [None if d is None else [d.turned, [(t.a and t.a.number, t.g.number, t.start) for t in d.terms]]
+         for d in gradients],
+    ]  # fmt: skip
