@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
@@ -16,28 +16,50 @@ TRAINING = "training."  # prefix of the tensors of a checkpoint that only a resu
 Training = tuple[dict[str, np.ndarray], dict[str, Any]]
 
 
-def write_model(path: str | os.PathLike, model: Module, made_of: dict[str, Any], training: Training | None) -> None:
-    """The model as one file; with ``training``, arrays and facts from which a training goes on."""
-    tensors = model.state_dict()
-    if not all(np.isfinite(a).all() for a in tensors.values()):
-        raise UserError(describe(f"save {path}", "parameters that are NaN or Inf", "finite ones"))
-    arrays, facts = training or ({}, None)
-    meta = {"class": type(model).__name__, **made_of, "training": facts}
-    nn.write(path, {**tensors, **{TRAINING + name: a for name, a in arrays.items()}}, meta)
+class Saved(Module):
+    """A model with a file: a subclass says what it is made of, and makes one of that."""
 
+    def made_of(self) -> dict[str, Any]:
+        """All but the parameters, for JSON."""
+        raise NotImplementedError
 
-def read_model(path: str | os.PathLike, kind: str) -> tuple[dict[str, np.ndarray], dict[str, Any], Training | None]:
-    """Parameters, what the model is made of, and what was given as ``training``; UserError if there is no ``kind``."""
-    where = f"checkpoint {path}"
-    tensors, meta = nn.read(path)
-    if meta.get("class") != kind:
-        raise UserError(describe(where, f"a model of class {meta.get('class')!r}", f"a {kind}"))
-    if bad := [name for name, a in tensors.items() if a.dtype.kind == "f" and not np.isfinite(a).all()]:
-        raise UserError(describe(where, f"{bad[0]} with NaN or Inf", "finite numbers"))
-    parameters = {name: a for name, a in tensors.items() if not name.startswith(TRAINING)}
-    arrays = {name.removeprefix(TRAINING): a for name, a in tensors.items() if name.startswith(TRAINING)}
-    facts = meta.get("training")
-    return parameters, meta, (arrays, facts) if isinstance(facts, dict) else None
+    @classmethod
+    def remade(cls, where: str, meta: dict[str, Any], parameters: dict[str, np.ndarray]) -> Self:
+        """A model of what ``made_of`` gave, for these parameters; UserError if they do not fit."""
+        raise NotImplementedError
+
+    def save(self, path: str | os.PathLike, training: Training | None = None) -> None:
+        """The model as one file; with ``training``, arrays and facts from which a training goes on."""
+        tensors = self.state_dict()
+        if not all(np.isfinite(a).all() for a in tensors.values()):
+            raise UserError(describe(f"save {path}", "parameters that are NaN or Inf", "finite ones"))
+        arrays, facts = training or ({}, None)
+        meta = {"class": type(self).__name__, **self.made_of(), "training": facts}
+        nn.write(path, {**tensors, **{TRAINING + name: a for name, a in arrays.items()}}, meta)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike) -> Self:
+        """The model in a file; UserError if it holds none, or is damaged."""
+        return cls.load_for_training(path)[0]
+
+    @classmethod
+    def load_for_training(cls, path: str | os.PathLike) -> tuple[Self, Training | None]:
+        """The model, and what was given to ``save`` as ``training``."""
+        where, kind = f"checkpoint {path}", cls.__name__
+        tensors, meta = nn.read(path)
+        if meta.get("class") != kind:
+            raise UserError(describe(where, f"a model of class {meta.get('class')!r}", f"a {kind}"))
+        if bad := [name for name, a in tensors.items() if a.dtype.kind == "f" and not np.isfinite(a).all()]:
+            raise UserError(describe(where, f"{bad[0]} with NaN or Inf", "finite numbers"))
+        parameters = {name: a for name, a in tensors.items() if not name.startswith(TRAINING)}
+        model = cls.remade(where, meta, parameters)
+        try:
+            model.load_state_dict(parameters)
+        except MinigradError as error:
+            raise UserError(f"[{where}] {error}") from None
+        arrays = {name.removeprefix(TRAINING): a for name, a in tensors.items() if name.startswith(TRAINING)}
+        facts = meta.get("training")
+        return model, (arrays, facts) if isinstance(facts, dict) else None
 
 
 def check_sizes(where: str, expected: dict[str, tuple[int, ...]], parameters: dict[str, np.ndarray]) -> None:
@@ -47,11 +69,3 @@ def check_sizes(where: str, expected: dict[str, tuple[int, ...]], parameters: di
         if found != shape:
             got = f"{name} {found} under a configuration that means {shape}"
             raise UserError(describe(where, got, "equal sizes", "the file is damaged"))
-
-
-def fill(where: str, model: Module, parameters: dict[str, np.ndarray]) -> None:
-    """Put a file's parameters into a model."""
-    try:
-        model.load_state_dict(parameters)
-    except MinigradError as error:
-        raise UserError(f"[{where}] {error}") from None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,7 +10,7 @@ import numpy as np
 from minigrad import nn, ops
 from minigrad.engine import Tensor
 from minigrad.errors import ShapeError, UserError, describe
-from minigrad.models.files import Training, check_sizes, fill, read_model, write_model
+from minigrad.models.files import check_sizes
 from minigrad.models.seq2seq.beam import Decoding, check_vocabulary, search
 from minigrad.models.seq2seq.config import Seq2SeqConfig
 from minigrad.models.seq2seq.decode import Translation, batches_of
@@ -73,21 +72,11 @@ class Captioner(EncoderDecoder):
 
     # ---------------------------------------------------------------- on disk
 
-    def save(self, path: str | os.PathLike, training: Training | None = None) -> None:
-        """The model as one file; with ``training``, arrays and facts from which a training goes on."""
-        made_of = {"config": self.config.to_json(), "features": self.features, "target": self.target.to_json()}
-        write_model(path, self, made_of, training)
+    def made_of(self) -> dict[str, Any]:
+        return {"config": self.config.to_json(), "features": self.features, "target": self.target.to_json()}
 
     @classmethod
-    def load(cls, path: str | os.PathLike) -> Captioner:
-        """The model in a file; UserError if it holds none, or is damaged."""
-        return cls.load_for_training(path)[0]
-
-    @classmethod
-    def load_for_training(cls, path: str | os.PathLike) -> tuple[Captioner, Training | None]:
-        """The model, and what was given to ``save`` as ``training``."""
-        where = f"checkpoint {path}"
-        parameters, meta, training = read_model(path, "Captioner")
+    def remade(cls, where: str, meta: dict[str, Any], parameters: dict[str, np.ndarray]) -> Captioner:
         config = Seq2SeqConfig.from_json(where, meta.get("config"))
         target, features = vocabulary_from_json(where, meta.get("target")), meta.get("features")
         if type(features) is not int:  # 5.0 would equal 5
@@ -95,9 +84,7 @@ class Captioner(EncoderDecoder):
         H, D = config.hidden, config.embedding
         expected = {"patch.0.weight": (H, features), "patch.1.weight": (D, H)}
         check_sizes(where, sizes(config, len(target), where) | expected, parameters)
-        model = cls(config, features, target, generator=0)
-        fill(where, model, parameters)
-        return model, training
+        return cls(config, features, target, generator=0)
 
 
 def side_by_side(images: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:

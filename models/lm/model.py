@@ -6,7 +6,6 @@ e_t = E[x_t];  h_t, s_t = recurrent(e_t, s_{t-1});  p(x_{t+1} | x_1 .. x_t) = so
 from __future__ import annotations
 
 import math
-import os
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +15,7 @@ from minigrad import nn, ops
 from minigrad.engine import Tensor
 from minigrad.engine.tree import leaves, rebuild
 from minigrad.errors import UserError, describe
-from minigrad.models.files import Training, check_sizes, fill, read_model, write_model
+from minigrad.models.files import Saved, check_sizes
 from minigrad.models.lm.cells import CELLS, EXPECTED, cell_of, is_cell
 from minigrad.models.lm.score import log_probabilities, stream
 from minigrad.models.lm.softmaxes import SOFTMAXES, make_softmax, shapes
@@ -85,7 +84,7 @@ class LanguageConfig(Settings):
 
 
 @nn.loadable
-class LanguageModel(nn.Module):
+class LanguageModel(Saved):
     """Embedding (V, D), recurrent layers of H units, and an output layer of V classes (see ``softmaxes``).
 
     The ``state`` is a tree of tensors (layers, B, H): h, or (h, c) for an LSTM; where the last layer is of another
@@ -244,27 +243,15 @@ class LanguageModel(nn.Module):
 
     # ---------------------------------------------------------------- on disk
 
-    def save(self, path: str | os.PathLike, training: Training | None = None) -> None:
-        """The model as one file; with ``training``, arrays and facts from which a training goes on."""
-        made_of = {"config": self.config.to_json(), "vocabulary": self.vocabulary.to_json()}
-        write_model(path, self, made_of, training)
+    def made_of(self) -> dict[str, Any]:
+        return {"config": self.config.to_json(), "vocabulary": self.vocabulary.to_json()}
 
     @classmethod
-    def load(cls, path: str | os.PathLike) -> LanguageModel:
-        """The model in a file; UserError if it holds none, or is damaged."""
-        return cls.load_for_training(path)[0]
-
-    @classmethod
-    def load_for_training(cls, path: str | os.PathLike) -> tuple[LanguageModel, Training | None]:
-        """The model, and what was given to ``save`` as ``training``."""
-        where = f"checkpoint {path}"
-        parameters, meta, training = read_model(path, "LanguageModel")
+    def remade(cls, where: str, meta: dict[str, Any], parameters: dict[str, np.ndarray]) -> LanguageModel:
         config = LanguageConfig.from_json(where, meta.get("config"))
         vocabulary = vocabulary_from_json(where, meta.get("vocabulary"))
         _check_sizes(where, config, len(vocabulary), parameters)
-        model = cls(config, vocabulary, generator=0)
-        fill(where, model, parameters)
-        return model, training
+        return cls(config, vocabulary, generator=0)
 
 
 def _mean_square(x: Tensor, counted: np.ndarray) -> Tensor:

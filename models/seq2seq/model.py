@@ -5,7 +5,6 @@ p(y | x) = prod_t p(y_t | y_1 .. y_{t-1}, x),  p(y_t | ..) = softmax(W r_t + b),
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable
 from types import SimpleNamespace
 from typing import Any
@@ -17,7 +16,7 @@ from minigrad.compiler import scan
 from minigrad.engine import Tensor, no_grad
 from minigrad.engine.tree import tree_map
 from minigrad.errors import UserError, describe
-from minigrad.models.files import Training, check_sizes, fill, read_model, write_model
+from minigrad.models.files import Saved, check_sizes
 from minigrad.models.lm.cells import cell_of
 from minigrad.models.lm.decode import draw, log_softmax
 from minigrad.models.lm.softmaxes import IGNORED, Exact, rows
@@ -28,9 +27,10 @@ from minigrad.nn.layers import uniform
 from minigrad.nn.module import Parameter, Seed, as_generator
 
 SCALE = 0.1  # of the embeddings at the start
+KEPT = 2**25  # numbers (B, S, A) of additive attention that a backward pass keeps; beyond, steps are run again
 
 
-class EncoderDecoder(nn.Module):
+class EncoderDecoder(Saved):
     """What does not depend on the kind of source. A class derived from it makes x (S, B, D) of a source (``embedded``).
 
     Encoder: recurrent layers over x, all their outputs m (B, S, H) as memory, and a bridge from their last states to
@@ -138,8 +138,10 @@ class EncoderDecoder(nn.Module):
     def decode(self, ids: np.ndarray, state: Any, lengths: Any = None) -> tuple[Tensor, Tensor | None, Tensor | None]:
         """Readouts (T, B, R) after the symbols ``ids`` (T, B); of attention, its weights (T, B, S) and, with coverage,
         what fell on the same again."""
-        cell, p = self._cell(state)
-        y, _ = scan(cell, p, self._inputs(ids), state, lengths=lengths)
+        (cell, p), every = self._cell(state), None
+        if self.config.attention == "additive":  # which keeps tanh(..), (B, S, A), of each step
+            every = max(1, KEPT // state[3].keys.size)
+        y, _ = scan(cell, p, self._inputs(ids), state, lengths=lengths, checkpoint_every=every)
         return _parts(y)
 
     def _sampled(self, ids: np.ndarray, state: Any) -> tuple[Tensor, Tensor | None, Tensor | None]:
@@ -245,28 +247,16 @@ class Seq2Seq(EncoderDecoder):
 
     # ---------------------------------------------------------------- on disk
 
-    def save(self, path: str | os.PathLike, training: Training | None = None) -> None:
-        """The model as one file; with ``training``, arrays and facts from which a training goes on."""
-        made_of = {"config": self.config.to_json(), "source": self.source.to_json(), "target": self.target.to_json()}
-        write_model(path, self, made_of, training)
+    def made_of(self) -> dict[str, Any]:
+        return {"config": self.config.to_json(), "source": self.source.to_json(), "target": self.target.to_json()}
 
     @classmethod
-    def load(cls, path: str | os.PathLike) -> Seq2Seq:
-        """The model in a file; UserError if it holds none, or is damaged."""
-        return cls.load_for_training(path)[0]
-
-    @classmethod
-    def load_for_training(cls, path: str | os.PathLike) -> tuple[Seq2Seq, Training | None]:
-        """The model, and what was given to ``save`` as ``training``."""
-        where = f"checkpoint {path}"
-        parameters, meta, training = read_model(path, "Seq2Seq")
+    def remade(cls, where: str, meta: dict[str, Any], parameters: dict[str, np.ndarray]) -> Seq2Seq:
         config = Seq2SeqConfig.from_json(where, meta.get("config"))
         source, target = (vocabulary_from_json(where, meta.get(name)) for name in ("source", "target"))
         expected = sizes(config, len(target), where) | {"source_embedding.weight": (len(source), config.embedding)}
         check_sizes(where, expected, parameters)
-        model = cls(config, source, target, generator=0)
-        fill(where, model, parameters)
-        return model, training
+        return cls(config, source, target, generator=0)
 
 
 def sizes(config: Seq2SeqConfig, target: int, where: str) -> dict[str, tuple[int, ...]]:
