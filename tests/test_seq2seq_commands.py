@@ -20,6 +20,7 @@ from minigrad.models.seq2seq.commands.use import attention_figure
 from minigrad.models.seq2seq.decode import translate
 from minigrad.models.seq2seq.metrics import bleu, exact
 from minigrad.models.seq2seq.model import Seq2Seq
+from minigrad.models.seq2seq.presets import PRESETS
 from minigrad.models.seq2seq.run import PairPace, Parts, Reading, Seq2SeqRun, of_dates, of_files
 from minigrad.models.seq2seq.score import log_probabilities
 
@@ -146,6 +147,16 @@ def test_without_files_dates_are_learnt_and_those_of_a_terminal_read(monkeypatch
     read_dates(model)
     ((found,),) = translate(model, ["the 3rd of May 1979"], Decoding())
     assert capsys.readouterr().out.splitlines() == ["a date: ", f"        {found.text}", "a date: "]
+
+
+def test_help_shows_the_settings_of_a_run_without_options():
+    for arguments, name in (((), "attention"), (("--preset", "dates"), "dates")):
+        said = " ".join(run("seq2seq", "train", *arguments, "--help").stdout.split())
+        for option in ("embedding", "dropout", "batch", "lr", "warmup"):
+            shown = said.partition(f"--{option} ")[2].partition("[default: ")[2].partition("]")[0]
+            assert float(shown) == PRESETS[name][option], option
+    assert f"{PRESETS['attention']['minutes']:.0f} minutes if none" in said
+    assert f"{PRESETS['dates']['steps']} steps of the dates" in said
 
 
 def test_long_and_unseen_pairs():
