@@ -219,6 +219,18 @@ def test_attention_is_drawn(model):
     assert ax.get_aspect() == 1.0
 
 
+def test_a_word_in_letters_that_the_font_lacks_is_drawn_without_a_warning(model, recwarn):
+    Path("in.txt").write_text("Tom voit \u6f22\u5b57.\n", encoding="utf-8")
+    run("seq2seq", "translate", model, "in.txt", "--plot-attention", "a.png")
+    assert Path("a.png").exists() and not [w for w in recwarn if "Glyph" in str(w.message)]
+
+
+def test_no_picture_of_empty_lines_alone(model):
+    Path("in.txt").write_text("\n \n")
+    result = run("seq2seq", "translate", model, "in.txt", "--plot-attention", "a.png", code=2)
+    assert result.stdout == "\n\n" and "no line with a symbol" in result.stderr and not Path("a.png").exists()
+
+
 # ------------------------------------------------------------------------------------------------ score and eval
 
 
@@ -234,6 +246,13 @@ def test_scores_of_pairs_and_of_candidates(model):
     texts = ["Rome the the.", "Tom sees the sea.", "Zebra sees"]
     ranked = run("seq2seq", "score", model, "--source-line", "Tom voit la mer.", *texts)
     assert ranked.stdout.splitlines()[1].endswith("1.0  Tom sees the sea.") and "<UNK>: Zebra" in ranked.stderr
+
+
+def test_bad_lines_can_be_left_out_as_the_error_says(model):
+    Path("bad.tsv").write_text("Tom voit la mer.\tTom sees the sea.\nTom\n")
+    for command in ("score", "eval"):
+        assert "--skip-bad" in fails("seq2seq", command, model, "bad.tsv")
+        assert run("seq2seq", command, model, "bad.tsv", "--skip-bad").stdout
 
 
 def test_figures_of_a_file_and_of_the_parts_of_training(model):
