@@ -157,6 +157,7 @@ def test_help_shows_the_settings_of_a_run_without_options():
             assert float(shown) == PRESETS[name][option], option
     assert f"{PRESETS['attention']['minutes']:.0f} minutes if none" in said
     assert f"{PRESETS['dates']['steps']} steps of the dates" in said
+    assert "left for seq2seq eval --part test" in said  # training itself does not test
 
 
 def test_long_and_unseen_pairs():

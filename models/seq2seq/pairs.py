@@ -236,7 +236,7 @@ class PairConfig(Settings):
     unique: bool = flag("leave out pairs that came before")
     limit: int | None = whole(None, 1, 10**9, "pairs to train on at most; a smaller set is part of a larger one")
     validation_share: float = real(0.01, 0, 0.5, "of the pairs, to validate with")
-    test_share: float = real(0.0, 0, 0.5, "of the pairs, to test with at the end", closed=True)
+    test_share: float = real(0.0, 0, 0.5, "of the pairs, left for seq2seq eval --part test", closed=True)
 
     def read(self, path: str | os.PathLike, other: str | os.PathLike | None = None) -> Corpus:
         """The pairs of a file, or of two parallel ones."""
