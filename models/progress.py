@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import signal
 import sys
@@ -119,6 +120,15 @@ def interruptible() -> Iterator[list[int]]:
         yield caught
     finally:
         restore()
+
+
+def perplexity(nats: float) -> float:
+    """exp(nats), Inf if that is too large.
+
+    >>> perplexity(0.0), perplexity(1e9)
+    (1.0, inf)
+    """
+    return math.exp(nats) if nats < 700 else math.inf
 
 
 def clock(seconds: float) -> str:

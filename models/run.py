@@ -155,7 +155,11 @@ class Run:
             click.echo(f"stopped after {self.trainer.number:,} steps, saved {self.out}", err=True)
             click.echo(f"go on with: {command}", err=True)
             return 128 + caught[0]
-        self.conclude()
+        try:
+            self.conclude()
+        except KeyboardInterrupt:
+            click.echo(f"\nsaved {self.out}, trained to its end; only its last validation was cut off", err=True)
+            raise
         return 0
 
     def train(self, bar: Bar) -> list[int]:

@@ -8,10 +8,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from cli_cases import TEXT, TINY, fails, folder_fixture, model_fixture, run, snapshot  # noqa: F401
+from cli_cases import TEXT, TINY, fails, folder_fixture, model_fixture, run, snapshot, train  # noqa: F401
 
 from minigrad import nn
 from minigrad.models import LanguageModel
+from minigrad.models.lm.run import LanguageRun
 
 TEXTS = {
     "missing": (None, "No such file"),
@@ -226,3 +227,19 @@ def test_explain_at_the_command_line(folder):
         ("lstm", "--part", "all"): "all",
     }.items():
         assert said in fails("explain", *arguments)
+
+
+def test_an_interrupt_in_the_last_validation_says_that_the_model_is_saved(folder, monkeypatch):
+    def interrupted(self):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(LanguageRun, "conclusion", interrupted)
+    said = train("--steps", 3, "--validations", 0, code=130).stderr
+    assert "saved m.safetensors, trained to its end" in said and said.endswith("error: interrupted\n")
+    assert LanguageModel.load_for_training("m.safetensors")[1][1]["step"] == 3
+
+
+def test_a_loss_beyond_exp_is_a_line_and_no_traceback(folder):
+    """After the one step at such a rate logits are so far apart that exp(loss) is no float."""
+    result = run("lm", "train", "--text", "text.txt", *TINY, "--steps", 1, "--warmup", 0, "--lr", 1e6, "--seed", 2)
+    assert "perplexity inf" in result.stderr and Path("runs/lm.safetensors").exists()

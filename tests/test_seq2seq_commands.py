@@ -20,6 +20,7 @@ from minigrad.models.seq2seq.commands.use import attention_figure
 from minigrad.models.seq2seq.decode import translate
 from minigrad.models.seq2seq.metrics import bleu, exact
 from minigrad.models.seq2seq.model import Seq2Seq
+from minigrad.models.seq2seq.presets import PRESETS
 from minigrad.models.seq2seq.run import PairPace, Parts, Reading, Seq2SeqRun, of_dates, of_files
 from minigrad.models.seq2seq.score import log_probabilities
 
@@ -153,6 +154,17 @@ def test_without_files_dates_are_learnt_and_those_of_a_terminal_read(monkeypatch
     assert capsys.readouterr().out.splitlines() == ["a date: ", f"        {found.text}", "a date: "]
 
 
+def test_help_shows_the_settings_of_a_run_without_options():
+    for arguments, name in (((), "attention"), (("--preset", "dates"), "dates")):
+        said = " ".join(run("seq2seq", "train", *arguments, "--help").stdout.split())
+        for option in ("embedding", "dropout", "batch", "lr", "warmup"):
+            shown = said.partition(f"--{option} ")[2].partition("[default: ")[2].partition("]")[0]
+            assert float(shown) == PRESETS[name][option], option
+    assert f"{PRESETS['attention']['minutes']:.0f} minutes if none" in said
+    assert f"{PRESETS['dates']['steps']} steps of the dates" in said
+    assert "left for seq2seq eval --part test" in said  # training itself does not test
+
+
 def test_long_and_unseen_pairs():
     with open("pairs.tsv", "a") as file:
         file.write("long " * 5000 + "\tshort\n" + "Ωmega?\talpha\n" * 9)
@@ -213,6 +225,18 @@ def test_attention_is_drawn(model):
     assert ax.get_aspect() == 1.0
 
 
+def test_a_word_in_letters_that_the_font_lacks_is_drawn_without_a_warning(model, recwarn):
+    Path("in.txt").write_text("Tom voit \u6f22\u5b57.\n", encoding="utf-8")
+    run("seq2seq", "translate", model, "in.txt", "--plot-attention", "a.png")
+    assert Path("a.png").exists() and not [w for w in recwarn if "Glyph" in str(w.message)]
+
+
+def test_no_picture_of_empty_lines_alone(model):
+    Path("in.txt").write_text("\n \n")
+    result = run("seq2seq", "translate", model, "in.txt", "--plot-attention", "a.png", code=2)
+    assert result.stdout == "\n\n" and "no line with a symbol" in result.stderr and not Path("a.png").exists()
+
+
 # ------------------------------------------------------------------------------------------------ score and eval
 
 
@@ -228,6 +252,13 @@ def test_scores_of_pairs_and_of_candidates(model):
     texts = ["Rome the the.", "Tom sees the sea.", "Zebra sees"]
     ranked = run("seq2seq", "score", model, "--source-line", "Tom voit la mer.", *texts)
     assert ranked.stdout.splitlines()[1].endswith("1.0  Tom sees the sea.") and "<UNK>: Zebra" in ranked.stderr
+
+
+def test_bad_lines_can_be_left_out_as_the_error_says(model):
+    Path("bad.tsv").write_text("Tom voit la mer.\tTom sees the sea.\nTom\n")
+    for command in ("score", "eval"):
+        assert "--skip-bad" in fails("seq2seq", command, model, "bad.tsv")
+        assert run("seq2seq", command, model, "bad.tsv", "--skip-bad").stdout
 
 
 def test_figures_of_a_file_and_of_the_parts_of_training(model):

@@ -351,6 +351,10 @@ def test_nonsense_is_refused():
             next(translate(model, ["ab"], Decoding(**{name: 1.0 if name == "coverage_penalty" else True})))
     with pytest.raises(UserError, match="batch"):
         translate(model, ["a"], batch=0)
+    with pytest.raises(UserError, match="one string, expected a list"):
+        translate(model, "ab")
+    with pytest.raises(UserError, match="one string, expected a list"):
+        candidates(model, "ab", "ba")
     with pytest.raises(UserError, match="without an end"):
         translate(Table(letters="ab"), ["a"])
     with pytest.raises(UserError, match="beam"):

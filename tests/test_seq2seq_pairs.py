@@ -283,6 +283,10 @@ def test_pairs_that_are_none():
     ):  # fmt: skip
         with pytest.raises(UserError, match=said):
             Pairs(sources, targets, 2, 0, end=1, longest=5)
+    with pytest.raises(UserError, match=r"\[batch\] got 0"):
+        Pairs([[2]], [[3]], 0, 0, end=1)
+    with pytest.raises(UserError, match="pairs letters.*1 sources and 2 targets"):
+        Corpus("letters", ["a"], ["b", "c"])
 
 
 def test_a_pair_of_5000_symbols_and_pairs_in_little_memory():

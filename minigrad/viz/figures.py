@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import os
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -186,6 +187,7 @@ def save_picture(figure: Any, path: str | os.PathLike) -> None:
     path = check_picture(path)
     kind = path.suffix.lower().removeprefix(".")
     memory = io.BytesIO()
-    with _matplotlib().rc_context(STYLE):
+    with _matplotlib().rc_context(STYLE), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing", UserWarning)  # in words of any script: boxes say it
         figure.savefig(memory, format=kind, dpi=150, metadata={"Date": None} if kind == "svg" else {"Software": None})
     write_atomically(path, memory.getvalue())

@@ -13,6 +13,7 @@ import numpy as np
 from minigrad.errors import UserError, describe
 from minigrad.models.batches import Sentences, Windows
 from minigrad.models.lm.model import LanguageConfig, LanguageModel
+from minigrad.models.progress import perplexity
 from minigrad.models.recipe import WindowRecipe
 from minigrad.models.run import Pace, Run
 from minigrad.models.settings import whole
@@ -117,7 +118,7 @@ class LanguageRun(Run):
         how = "sentence by sentence" if self.model.config.sentences else "as one stream"
         line = (
             f"validation {how} {nats:.4f} nats a {self.unit}, {nats / math.log(2):.3f} bits, "
-            f"perplexity {math.exp(nats):.2f}"
+            f"perplexity {perplexity(nats):.2f}"
         )
         return {"validation_loss": nats, **unknown}, line
 

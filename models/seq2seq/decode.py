@@ -54,6 +54,8 @@ def translate(model: Any, lines: Iterable[str], how: Decoding | None = None,
     [3, 1, 3]
     """
     how = how or Decoding()
+    if isinstance(lines, str):  # whose letters would be lines
+        raise UserError(describe("translate", "one string", "a list of lines"))
     if batch < 1:
         raise UserError(describe("batch", str(batch), "1 or more"))
     check_vocabulary(model.target, how)

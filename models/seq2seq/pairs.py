@@ -43,6 +43,11 @@ class Corpus:
     targets: Sequence[str]
     left_out: dict[str, int] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        if len(self.sources) != len(self.targets):
+            got = f"{len(self.sources):,} sources and {len(self.targets):,} targets"
+            raise UserError(describe(f"pairs {self.name}", got, "as many of both"))
+
     def __len__(self) -> int:
         return len(self.sources)
 
@@ -231,7 +236,7 @@ class PairConfig(Settings):
     unique: bool = flag("leave out pairs that came before")
     limit: int | None = whole(None, 1, 10**9, "pairs to train on at most; a smaller set is part of a larger one")
     validation_share: float = real(0.01, 0, 0.5, "of the pairs, to validate with")
-    test_share: float = real(0.0, 0, 0.5, "of the pairs, to test with at the end", closed=True)
+    test_share: float = real(0.0, 0, 0.5, "of the pairs, left for seq2seq eval --part test", closed=True)
 
     def read(self, path: str | os.PathLike, other: str | os.PathLike | None = None) -> Corpus:
         """The pairs of a file, or of two parallel ones."""
@@ -277,6 +282,8 @@ class Pairs:
 
     def __init__(self, sources: Iterable[Sequence[int]], targets: Iterable[Sequence[int]], batch: int, seed: int, *,
                  end: int, longest: int | None = None):  # fmt: skip
+        if batch < 1:
+            raise UserError(describe("batch", str(batch), "1 or more"))
         (self.sources, s), (self.targets, t) = _flat(sources), _flat(targets, end)
         if len(s) != len(t):
             raise UserError(describe("pairs", f"{len(s) - 1:,} sources and {len(t) - 1:,} targets", "as many of both"))

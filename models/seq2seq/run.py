@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from minigrad.errors import UserError, describe
+from minigrad.models.progress import perplexity
 from minigrad.models.recipe import Recipe
 from minigrad.models.run import Pace, Run
 from minigrad.models.seq2seq.beam import Decoding
@@ -124,7 +124,7 @@ class Seq2SeqRun(Run):
         outputs = [found[0].text for found in translate(self.model, sources, Decoding(beam=1))]
         scores = [metric(outputs, references) for metric in (bleu, exact)]
         lines = [
-            f"validation {nats:.4f} nats a {self.unit}, perplexity {math.exp(min(nats, 700)):.2f}",
+            f"validation {nats:.4f} nats a {self.unit}, perplexity {perplexity(nats):.2f}",
             f"greedy translations of {len(outputs):,} held-out pairs:",
             *(score.text for score in scores),
             *samples(sources[:SHOWN], references, outputs),

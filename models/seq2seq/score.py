@@ -69,6 +69,8 @@ def tokens(model: Any, source: str, target: str) -> list[Token]:
 def _symbols(model: Any, sources: Sequence[str], targets: Sequence[str],
              batch: int) -> list[tuple[np.ndarray, np.ndarray]]:  # fmt: skip
     """log p of each symbol of each target, its end the last, and the symbols: (n,) float64 and (n,) int64."""
+    if isinstance(sources, str) or isinstance(targets, str):  # whose letters would be lines
+        raise UserError(describe("score", "one string", "a list of lines"))
     if len(sources) != len(targets):
         raise UserError(describe("score", f"{len(sources):,} sources, {len(targets):,} targets", "as many of both"))
     if batch < 1:

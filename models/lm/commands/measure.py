@@ -16,11 +16,10 @@ from click.core import ParameterSource
 from minigrad.errors import UserError, describe
 from minigrad.models.lm import adapt
 from minigrad.models.lm.commands import chosen_text, lm, model_argument, text_option
-from minigrad.models.lm.commands.use import perplexity
 from minigrad.models.lm.model import LanguageModel
 from minigrad.models.lm.ngram import KneserNey, fit_weight, mixed
 from minigrad.models.lm.score import stream
-from minigrad.models.progress import Bar
+from minigrad.models.progress import Bar, perplexity
 from minigrad.models.text import Text, encoded, read_text
 from minigrad.models.vocabulary import whole_words
 

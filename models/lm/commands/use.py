@@ -17,6 +17,7 @@ from minigrad.models.lm import decode
 from minigrad.models.lm.commands import lm, model_argument
 from minigrad.models.lm.model import LanguageModel
 from minigrad.models.lm.score import judge, log_probabilities, read_pairs, token_table, unknown
+from minigrad.models.progress import perplexity
 from minigrad.models.text import read_text
 
 WIDTH = 72  # of a sentence in a table, at most
@@ -219,11 +220,6 @@ def _lines(file: str) -> Iterator[str]:
 
 
 # ------------------------------------------------------------------------------------------------ how it is printed
-
-
-def perplexity(nats: float) -> float:
-    """exp(nats), Inf if that is too large."""
-    return math.exp(nats) if nats < 700 else math.inf
 
 
 def warn_of_unknown(words: Iterable[str]) -> None:

@@ -29,7 +29,14 @@ def files_of(pairs: str | None, source: str | None, target: str | None) -> list[
     return [source, target] if source and target else []
 
 
-swap_option = click.option("--swap", is_flag=True, help="from the second column, or file, to the first")
+def reading_options(function: Callable) -> Callable:
+    """How pairs are read, where it is not a training that keeps it."""
+    for name, what in (
+        ("skip-bad", "leave out lines that are no pair, instead of stopping there"),
+        ("swap", "from the second column, or file, to the first"),
+    ):
+        function = click.option(f"--{name}", is_flag=True, help=what)(function)
+    return function
 
 
 @click.group(invoke_without_command=True)

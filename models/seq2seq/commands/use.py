@@ -14,9 +14,9 @@ import click
 
 from minigrad import viz
 from minigrad.errors import UserError, describe
-from minigrad.models.progress import Bar, print_json
+from minigrad.models.progress import Bar, perplexity, print_json
 from minigrad.models.seq2seq.beam import Decoding
-from minigrad.models.seq2seq.commands import files_of, model_argument, pair_options, seq2seq, swap_option
+from minigrad.models.seq2seq.commands import files_of, model_argument, pair_options, reading_options, seq2seq
 from minigrad.models.seq2seq.decode import Translation, translate
 from minigrad.models.seq2seq.metrics import bleu, chrf, exact
 from minigrad.models.seq2seq.model import Seq2Seq
@@ -72,6 +72,10 @@ def translate_command(model: Path, file: str, as_json: bool, plot: Path | None, 
                 click.echo(found[0].text)
         sys.stdout.flush()
     unknown.say()
+    if plot:
+        raise UserError(
+            describe("plot-attention", "no line with a symbol on it", "one at least", f"no {plot} is drawn")
+        )
 
 
 def _record(one: Translation) -> dict[str, Any]:
@@ -166,11 +170,11 @@ def _shown(token: str) -> str:
 @model_argument
 @click.argument("pairs", nargs=-1)
 @pair_options
-@swap_option
+@reading_options
 @click.option("--source-line", metavar="TEXT", help="a sentence; its translations are then given in place of a file")
 @json_option
 def score_command(model: Path, pairs: tuple[str, ...], source: str | None, target: str | None, swap: bool,
-                  source_line: str | None, as_json: bool) -> None:  # fmt: skip
+                  skip_bad: bool, source_line: str | None, as_json: bool) -> None:  # fmt: skip
     """How likely the second text of each pair is, given the first: log p in nats, the end included.
 
     \b
@@ -185,12 +189,12 @@ def score_command(model: Path, pairs: tuple[str, ...], source: str | None, targe
             raise click.UsageError("give one file of pairs, or --source-line TEXT and translations")
         if not (files := files_of(pairs[0] if pairs else None, source, target)):
             raise click.UsageError("give a file of pairs, or --source-line TEXT and translations")
-        loaded, given = Seq2Seq.load(model), PairConfig(swap=swap).read(*files)
+        loaded, given = Seq2Seq.load(model), PairConfig(swap=swap, skip_bad=skip_bad).read(*files)
         sources, targets = _noted(loaded, given.sources, given.targets)
         found = log_probabilities(loaded, sources, targets)
         rows = [(x, Candidate(y, *one)) for x, y, one in zip(sources, targets, found)]
     else:
-        if source or target or swap or not pairs:
+        if source or target or swap or skip_bad or not pairs:
             raise click.UsageError("give --source-line TEXT and its translations, and no files")
         loaded = Seq2Seq.load(model)
         _noted(loaded, [source_line], pairs)
@@ -219,11 +223,6 @@ def _name(facts: Any) -> str | None:
     return facts
 
 
-def perplexity(nats: float) -> float:
-    """exp(nats), Inf if that is too large."""
-    return math.exp(nats) if nats < 700 else math.inf
-
-
 def _times(nats: float) -> str:
     return f"{math.exp(nats):,.1f}" if nats < 15 else f"e^{nats:.0f}"
 
@@ -235,13 +234,13 @@ def _times(nats: float) -> str:
 @model_argument
 @click.argument("pairs", required=False)
 @pair_options
-@swap_option
+@reading_options
 @click.option("--part", type=click.Choice(Split._fields), help="of the pairs, as the model's training parted them  "
               "[default: all; of generated dates the test]")  # fmt: skip
 @Decoding.options
 @click.option("--json", "as_json", is_flag=True, help="as one JSON object")
-def evaluate(model: Path, pairs: str | None, source: str | None, target: str | None, swap: bool, part: str | None,
-             as_json: bool, **settings: Any) -> None:  # fmt: skip
+def evaluate(model: Path, pairs: str | None, source: str | None, target: str | None, swap: bool,
+             skip_bad: bool, part: str | None, as_json: bool, **settings: Any) -> None:  # fmt: skip
     """How well a model predicts, and how well it writes, the second text of each pair, given the first.
 
     Nats a symbol and perplexity; BLEU, chrF and exact matches of what it writes, as sacrebleu computes them.
@@ -261,7 +260,7 @@ def evaluate(model: Path, pairs: str | None, source: str | None, target: str | N
         parts = of_files(*files)(Reading.from_json(f"checkpoint {model}", facts.get("spelling")))
         chosen = getattr(parts, part)
     else:
-        chosen = PairConfig(swap=swap).read(*files)
+        chosen = PairConfig(swap=swap, skip_bad=skip_bad).read(*files)
     if not len(chosen):
         raise UserError(describe("part", f"no pairs for {part}", "some", "see --test-share of seq2seq train"))
     sources, targets = _noted(loaded, chosen.sources, chosen.targets)
