@@ -116,7 +116,8 @@ class LanguageModel(Saved):
         self.input_dropout = nn.Dropout(config.input_dropout, locked=config.variational, generator=rng)
         kind, options, _ = cell_of(config.cell)
         options = {**options, "forget_bias": config.forget_bias} if kind is nn.LSTM else options
-        options |= {"dropout": config.dropout, "locked": config.variational, "weight_dropout": config.weight_dropout}
+        dropouts = {"dropout": config.dropout, "locked": config.variational, "weight_dropout": config.weight_dropout}
+        options = {**options, **dropouts}
         self.start: list[Tensor] = []  # the learnt state
         for name, inputs, units, layers in config.stacks:
             setattr(self, name, kind(inputs, units, layers, generator=rng, **options))
