@@ -138,7 +138,7 @@ class Reader:
         gradients = [v for v in values if isinstance(v, Gradient)]
         if not gradients:
             if not all(isinstance(v, Value) for v in values):
-                raise CannotCompile(f"'{scalar.__name__}' of a weight matrix")
+                raise CannotCompile(f"'{scalar.__name__}' of a weight matrix or a memory")
             return self.graph.elementwise(scalar, *values)
         if scalar is scalars.add and len(gradients) == 2:
             a, b = gradients
@@ -306,7 +306,7 @@ class Reader:
     def _softmax_parts(self, v: Value, shape: tuple[int, ...]) -> tuple[Value, Value, Value]:
         """x - max, e^(x - max), and its sum."""
         if not isinstance(v, Value) or v.width not in (0, 1, shape[-1]):
-            raise CannotCompile("a softmax of a weight matrix, or over another axis than the last")
+            raise CannotCompile("a softmax of a weight matrix or a memory, or over another axis than the last")
         shifted = self.graph.elementwise(scalars.sub, v, self.graph.row_max(v))
         e = self.graph.elementwise(scalars.exp, shifted)
         return shifted, e, self.graph.row_sum(e)

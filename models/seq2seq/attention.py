@@ -19,7 +19,7 @@ from functools import cache
 from typing import Any, NamedTuple
 
 from minigrad.engine import Tensor
-from minigrad.ops import concat, minimum, reshape, softmax, sum, tanh
+from minigrad.ops import concat, einsum, minimum, reshape, softmax, sum, tanh
 
 NEVER = -1e9
 
@@ -43,7 +43,7 @@ def scores(kind: str, p: Any, h: Tensor, keys: Tensor, covered: Tensor | None) -
     if kind == "location":
         e = h @ p.L.T
     else:
-        e = reshape(keys @ reshape(h, (*h.shape, 1)), keys.shape[:2])
+        e = einsum("bh,bsh->bs", h, keys)
     return e if covered is None else e + p.u * covered
 
 
@@ -70,7 +70,7 @@ def decoder_cell(step: Callable, kind: str, feeding: bool) -> Callable:
         (x, masks), (states, fed, covered, memory) = xs, state
         new, h = _layers(step, p.layers, concat([x, fed], -1) if feeding else x, masks, states)
         a = softmax(scores(kind, p, h, memory.keys, covered) + memory.bias)  # (B, S)
-        context = reshape(reshape(a, (a.shape[0], 1, a.shape[1])) @ memory.values, (a.shape[0], memory.values.shape[2]))
+        context = einsum("bs,bse->be", a, memory.values)
         readout = tanh(concat([h, context], -1) @ p.C.T)  # (B, R)
         y = (readout, a) if covered is None else (readout, a, minimum(a, covered))
         later = None if covered is None else covered + a
