@@ -411,12 +411,3 @@ def test_what_is_no_cell_is_refused_with_the_reason(own, said):
         nn.layer_of(own)
     with pytest.raises(UserError, match="'lstm'"):
         register_cell("lstm", own_gru)
-
-
-def test_a_model_leaves_the_table_of_cells_as_it_is():
-    before = {name: dict(options) for name, (_, options, _) in CELLS.items()}
-    for name in CELLS:
-        LanguageModel(
-            LanguageConfig(cell=name, hidden=4, embedding=4, dropout=0.5), CharVocabulary.of("ab"), generator=0
-        )
-    assert before == {name: dict(options) for name, (_, options, _) in CELLS.items()}

@@ -10,7 +10,8 @@ from cli_cases import TINY, fails, folder_fixture, run, snapshot  # noqa: F401
 
 from minigrad import nn
 from minigrad.errors import UserError
-from minigrad.models import LanguageConfig, LanguageModel, WordVocabulary
+from minigrad.models import CharVocabulary, LanguageConfig, LanguageModel, WordVocabulary
+from minigrad.models.lm.cells import CELLS
 from minigrad.models.lm.run import Corpus, LanguageRun, TextPace
 from minigrad.models.lm.score import log_probabilities
 from minigrad.models.recipe import WindowRecipe
@@ -179,3 +180,12 @@ def test_sentences_are_read_each_by_itself(folder):
     Path("one.txt").write_text("a text without any line end, " * 40)
     assert "line ends" in fails("lm", "train", "--text", "one.txt", "--sentences", "--steps", "2")
     assert "[jitter]" in fails("lm", "train", "--text", "lines.txt", "--sentences", "--jitter", "--steps", "2")
+
+
+def test_a_model_leaves_the_table_of_cells_as_it_is():
+    before = {name: dict(options) for name, (_, options, _) in CELLS.items()}
+    for name in CELLS:
+        LanguageModel(
+            LanguageConfig(cell=name, hidden=4, embedding=4, dropout=0.5), CharVocabulary.of("ab"), generator=0
+        )
+    assert before == {name: dict(options) for name, (_, options, _) in CELLS.items()}

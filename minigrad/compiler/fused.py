@@ -147,7 +147,7 @@ def _compile(call: Call, states: Shapes | None = None) -> CellKernel | str:
 
 
 def _kernel(call: Call, graph: CellGraph) -> CellKernel:
-    return CellKernel(call.cell.__name__.strip("<>"), Plan(graph), call.groups[1][0].dtype)
+    return CellKernel(call.cell.__name__.strip("<>"), Plan(graph), call.groups[0][0].dtype)
 
 
 def _graph(call: Call, states: Shapes | None = None) -> CellGraph | str:
