@@ -282,6 +282,11 @@ def test_figures_of_a_file_and_of_the_parts_of_training(model):
     assert first == second and json.loads(first)["pairs"] == len(PAIRS)
 
 
+def test_a_part_of_other_pairs_is_none_of_the_training(model):
+    Path("pairs.tsv").write_text("".join(f"{x}\t{y}\n" for x, y in PAIRS[3:]))
+    assert "[part] got 'pairs.tsv' with" in fails("seq2seq", "eval", model, "pairs.tsv", "--part", "test")
+
+
 # ------------------------------------------------------------------------------------------------ bad input
 
 BAD_PAIRS = {

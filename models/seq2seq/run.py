@@ -132,14 +132,14 @@ class Seq2SeqRun(Run):
         return {"validation_loss": nats, **{s.name.lower(): s.value for s in scores}}, "\n".join(lines)
 
     @classmethod
-    def check_same(cls, known: Any, corpus: Parts) -> None:
+    def check_same(cls, known: Any, corpus: Parts, where: str = "resume") -> None:
         found, old = corpus.fingerprint(), known if isinstance(known, dict) else {}
         for part in found:
             if old.get(part) != found[part]:
                 got, expected = (_name(of.get(part)) for of in (found, old))
                 got += ", but not the same" * (got == expected)
-                where = f"the pairs that training began with, for {part} {expected}"
-                raise UserError(describe("resume", got, where, "pass the same files"))
+                wanted = f"the pairs that training began with, for {part} {expected}"
+                raise UserError(describe(where, got, wanted, "pass the same files"))
 
 
 class Parts(Split):

@@ -21,7 +21,7 @@ from minigrad.models.seq2seq.decode import Translation, translate
 from minigrad.models.seq2seq.metrics import bleu, chrf, exact
 from minigrad.models.seq2seq.model import Seq2Seq
 from minigrad.models.seq2seq.pairs import PairConfig, Split
-from minigrad.models.seq2seq.run import Reading, generated, of_files
+from minigrad.models.seq2seq.run import Parts, Reading, Seq2SeqRun, generated, of_files
 from minigrad.models.seq2seq.score import Candidate, candidates, log_probabilities
 from minigrad.models.text import read_text
 from minigrad.models.vocabulary import Vocabulary
@@ -258,6 +258,7 @@ def evaluate(model: Path, pairs: str | None, source: str | None, target: str | N
         if not training:
             raise UserError(describe("part", "a model without the state of its training", "what seq2seq train wrote"))
         parts = of_files(*files)(Reading.from_json(f"checkpoint {model}", facts.get("spelling")))
+        Seq2SeqRun.check_same(facts.get("corpus"), Parts(*parts), "part")
         chosen = getattr(parts, part)
     else:
         chosen = PairConfig(swap=swap, skip_bad=skip_bad).read(*files)
