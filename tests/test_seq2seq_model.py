@@ -155,8 +155,6 @@ def test_a_step_at_a_time_equals_teacher_forcing(config):
 def test_gradients(config):
     model = wide(config)
     names, parameters = zip(*model.named_parameters())
-    for p in (model.source_embedding, model.embedding):
-        p.sparse = False
     args = batch([(4, 3), (2, 2)])
     own = [p.numpy().copy() for p in parameters]
 

@@ -46,7 +46,7 @@ class EncoderDecoder(Saved):
         kind, options, _ = cell_of(config.cell)
         both = config.direction == "both"
         options = {**options, "generator": rng}
-        self.embedding = nn.Embedding(len(target), D, sparse=not config.tied, scale=SCALE, generator=rng)
+        self.embedding = nn.Embedding(len(target), D, scale=SCALE, generator=rng)
         width, n = (H // 2 if both else H), config.layers
         self.encoder = kind(D, width, n, bidirectional=both, dropout=config.dropout, **options)
         self.bridge = [nn.Linear(H, H, generator=rng) for _ in range(n * kind.states)]
@@ -240,7 +240,7 @@ class Seq2Seq(EncoderDecoder):
         super().__init__(config, target, generator=generator)
         self.source = source
         rng = self.generator
-        self.source_embedding = nn.Embedding(len(source), config.embedding, sparse=True, scale=SCALE, generator=rng)
+        self.source_embedding = nn.Embedding(len(source), config.embedding, scale=SCALE, generator=rng)
 
     def embedded(self, source: Any) -> Tensor:
         return self.source_embedding(source)
