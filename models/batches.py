@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
 
 from minigrad.errors import UserError, describe
@@ -16,6 +19,20 @@ def columns(ids: np.ndarray, streams: int) -> tuple[np.ndarray, np.ndarray]:
     """
     n = (len(ids) - 1) // streams * streams
     return ids[:n].reshape(streams, -1).T, ids[1 : n + 1].reshape(streams, -1).T
+
+
+def side_by_side(rows: Sequence[np.ndarray], dtype: Any, pad: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Rows (n, ...) of several lengths as one array (longest, B, ...), with ``pad`` behind each, and lengths (B,).
+
+    >>> found, lengths = side_by_side([np.array([4, 5, 6]), np.array([7])], np.int64, pad=-1)
+    >>> found.T.tolist(), lengths.tolist()
+    ([[4, 5, 6], [7, -1, -1]], [3, 1])
+    """
+    lengths = np.array([len(row) for row in rows])
+    found = np.full((lengths.max(), len(rows), *rows[0].shape[1:]), pad, dtype)
+    for b, row in enumerate(rows):
+        found[: len(row), b] = row
+    return found, lengths
 
 
 class Windows:

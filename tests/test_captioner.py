@@ -10,8 +10,9 @@ import pytest
 
 from minigrad.errors import ShapeError, UserError
 from minigrad.models import Captioner, CharVocabulary, Decoding, Recipe, Seq2Seq, Seq2SeqConfig, Trainer, WordVocabulary
+from minigrad.models.batches import side_by_side
 from minigrad.models.caption.digits import NAMES, drawn, patches, strips
-from minigrad.models.caption.model import Images, side_by_side
+from minigrad.models.caption.model import Images
 
 V = WordVocabulary(NAMES, "lines")
 CONFIG = Seq2SeqConfig(hidden=12, embedding=6, dropout=0.0)
@@ -41,7 +42,7 @@ def test_a_caption_has_the_probability_that_the_model_gives_it():
     some, _ = images(5)
     for image, found in zip(some, model.captions(some, Decoding(beam=4, n_best=4))):
         for one in found:
-            source, lengths = side_by_side([image])
+            source, lengths = side_by_side([image], np.float32)
             nll = model.nll(source, lengths, one.ids[:, None])
             np.testing.assert_allclose(one.log_probability, -nll.sum(), rtol=1e-4)
 

@@ -10,6 +10,7 @@ import numpy as np
 from minigrad import nn, ops
 from minigrad.engine import Tensor
 from minigrad.errors import ShapeError, UserError, describe
+from minigrad.models.batches import side_by_side
 from minigrad.models.files import check_sizes
 from minigrad.models.seq2seq.beam import Decoding, check_vocabulary, search
 from minigrad.models.seq2seq.config import Seq2SeqConfig
@@ -63,7 +64,7 @@ class Captioner(EncoderDecoder):
                 expected = f"(S, P) with S of at least 1 and P = {self.features}"
                 raise ShapeError(describe(f"image {number}", f"features {np.shape(image)}", expected))
         for chosen in batches_of([len(image) for image in images], how, batch, len(v)):
-            source, lengths = side_by_side([images[i] for i in chosen])
+            source, lengths = side_by_side([images[i] for i in chosen], np.float32)
             with self.inference():
                 outputs = search(self, source, lengths, how, start=v.start, end=v.end, unknown=v.unknown)
             for i, own in zip(chosen, outputs):
@@ -87,20 +88,6 @@ class Captioner(EncoderDecoder):
         return cls(config, features, target, generator=0)
 
 
-def side_by_side(images: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-    """Images (S, P) of several lengths as one array (S, B, P), with zeros behind each, and lengths (B,).
-
-    >>> source, lengths = side_by_side([np.ones((2, 3)), np.ones((1, 3))])
-    >>> source.shape, lengths.tolist(), source[:, 1, 0].tolist()
-    ((2, 2, 3), [2, 1], [1.0, 0.0])
-    """
-    lengths = np.array([len(image) for image in images])
-    source = np.zeros((lengths.max(), len(images), images[0].shape[1]), np.float32)
-    for b, image in enumerate(images):
-        source[: len(image), b] = image
-    return source, lengths
-
-
 class Images:
     """Batches of images (S, P) and captions (ids without an end) of about one length, for a ``Trainer``: as
     ``seq2seq.pairs.Pairs``, of which it has the order."""
@@ -112,5 +99,5 @@ class Images:
 
     def __call__(self, step: int) -> tuple[tuple[np.ndarray, np.ndarray, np.ndarray], np.ndarray]:
         (_, lengths, target), fresh = self.pairs(step)
-        source, _ = side_by_side([self.images[i] for i in self.pairs.chosen])
+        source, _ = side_by_side([self.images[i] for i in self.pairs.chosen], np.float32)
         return (source, lengths, target), fresh

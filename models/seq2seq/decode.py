@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from minigrad.errors import UserError, describe
+from minigrad.models.batches import side_by_side
 from minigrad.models.lm.decode import NUMBERS
 from minigrad.models.seq2seq.beam import Decoding, Hypothesis, check_vocabulary, search
 
@@ -110,10 +111,7 @@ def batches_of(lengths: list[int], how: Decoding, batch: int, V: int) -> Iterato
 
 
 def _searched(model: Any, sources: list[np.ndarray], how: Decoding) -> list[list[Hypothesis]]:
-    lengths, v = np.array([len(ids) for ids in sources]), model.target
-    source = np.zeros((lengths.max(), len(sources)), np.int64)  # (S, B)
-    for b, ids in enumerate(sources):
-        source[: len(ids), b] = ids
+    (source, lengths), v = side_by_side(sources, np.int64), model.target  # (S, B), (B,)
     with model.inference():
         return search(model, source, lengths, how, start=v.start, end=v.end, unknown=v.unknown)
 

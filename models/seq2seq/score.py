@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from minigrad.errors import UserError, describe
+from minigrad.models.batches import side_by_side
 from minigrad.models.lm.decode import NUMBERS
 from minigrad.models.seq2seq.decode import POSITIONS, WEIGHTS
 
@@ -104,11 +105,8 @@ def _batches(sizes: list[tuple[int, int]], batch: int, V: int) -> Iterator[list[
 
 
 def _batch(model: Any, pairs: list[tuple[np.ndarray, np.ndarray]]) -> Iterator[np.ndarray]:
-    lengths = np.array([len(x) for x, _ in pairs])
-    source = np.zeros((lengths.max(), len(pairs)), np.int64)  # (S, B)
-    target = np.full((max(len(y) for _, y in pairs), len(pairs)), -100, np.int64)  # (T, B)
-    for b, (x, y) in enumerate(pairs):
-        source[: len(x), b], target[: len(y), b] = x, y
+    source, lengths = side_by_side([x for x, _ in pairs], np.int64)  # (S, B), (B,)
+    target, _ = side_by_side([y for _, y in pairs], np.int64, -100)  # (T, B)
     nll = model.nll(source, lengths, target)
     for b, (_, y) in enumerate(pairs):
         yield -nll[: len(y), b].astype(np.float64)
