@@ -14,7 +14,7 @@ import pytest
 
 import minigrad as mg
 from minigrad import scalars
-from minigrad.kernels import cpu
+from minigrad.kernels import cpu, source
 from minigrad.kernels.cpu import build
 from minigrad.kernels.cpu.memory import keep_memory
 from minigrad.ops import REGISTRY
@@ -204,7 +204,7 @@ def checks_for_overlap(dispatcher):
 
 
 def test_generated_kernels_are_compiled_with_noalias(monkeypatch):
-    monkeypatch.setattr(build, "config", replace(build.config, cache_dir=""))  # cached machine code has no LLVM text
+    monkeypatch.setattr(source, "config", replace(source.config, cache_dir=""))  # cached machine code has no LLVM text
     heads = "@kernel", "from numba import njit\n@njit"
     marked, plain = (build.build("plus", head + LOOP, [], np.float32) for head in heads)
     assert checks_for_overlap(plain)

@@ -1,31 +1,36 @@
 """Floor 2: the backends, one for each kind of array.
 
-``backend_of(array)`` finds the module whose functions take such arrays. A device adds itself with ``register``.
+``backend_of(array)`` finds what has the functions for such arrays: a module, or an object like one. A device adds
+itself with ``register``; the GPU is looked for when it is first asked for.
 """
 
 from __future__ import annotations
 
-from types import ModuleType
+from typing import Any
 
 from minigrad.errors import DeviceError, describe
 from minigrad.kernels import abstract, cpu, sparse
 
-BACKENDS: dict[type, ModuleType] = {b.array_type: b for b in (cpu, abstract, sparse)}
+BACKENDS: dict[type, Any] = {b.array_type: b for b in (cpu, abstract, sparse)}
 
 
-def register(backend: ModuleType) -> None:
+def register(backend: Any) -> None:
     BACKENDS[backend.array_type] = backend
 
 
-def devices() -> dict[str, ModuleType]:
+def devices() -> dict[str, Any]:
     """The backends that arrays are made on, by name."""
     return {b.name: b for b in BACKENDS.values() if b not in (abstract, sparse)}
 
 
-def named(name: str | None) -> ModuleType:
+def named(name: str | None) -> Any:
     """The backend of a device name; None is the CPU."""
     found = devices().get(name or "cpu")
+    if found is None and name == "cuda":
+        from minigrad.kernels.cuda.driver import backend
+
+        found = backend()
     if found is not None:
         return found
-    known = ", ".join(sorted(devices()))
-    raise DeviceError(describe("device", repr(name), f"one of: {known}"))
+    do = "import minigrad.testing.simt and call device() first" if name == "cuda-sim" else ""
+    raise DeviceError(describe("device", repr(name), f"one of: {', '.join(sorted({*devices(), 'cuda'}))}", do))

@@ -1,33 +1,24 @@
-"""Floor 2, CPU: from plain Python functions to machine code, by way of a file that you can open.
+"""Floor 2, CPU: from plain Python functions to machine code, by way of a file to open (``kernels/source.py``).
 
-``build(name, text, functions, dtype)`` writes one self-contained Python file with everything that a
-kernel needs: the prelude of the dtype, the scalar functions that it calls (with their float literals
-typed, so that float32 stays float32), and the loops. The file is named by the hash of its own text and
-lives in ``config.cache_dir``, where Numba caches the machine code beside it. So an edited scalar function
-is another file, and a stale kernel cannot be run. If the folder cannot be written, the kernel is compiled
-in memory.
+The files live in ``config.cache_dir``, where Numba keeps the machine code beside them. If the folder cannot be written,
+a kernel is compiled in memory.
 """
 
 from __future__ import annotations
 
-import ast
 import hashlib
-import importlib.util
 import inspect
-import linecache
-import os
 import sys
-import textwrap
-import threading
 import types
 from collections.abc import Callable, Iterable
-from functools import cache, lru_cache
-from pathlib import Path
+from functools import lru_cache
+from typing import Any
 
 import numba
 import numpy as np
 
-from minigrad.config import config
+from minigrad.kernels import source
+from minigrad.kernels.source import load
 
 _HEAD = '''"""{title}
 
@@ -101,104 +92,24 @@ def _prelude(dtype: np.dtype) -> str:
     return (_FLOAT32 if single else _FLOAT64) + _series("exp_series", taylor) + _series("log_series", atanh)
 
 
-class _TypedLiterals(ast.NodeTransformer):
-    """``2.0`` becomes ``T(2.0)``: a float literal has the dtype of the kernel. Annotations go."""
+def _named(x: Any) -> Any:
+    """Functions of ``math`` become primitives where there are such."""
+    if isinstance(x, types.BuiltinFunctionType):
+        from minigrad.kernels.cpu import primitives
 
-    def visit_Constant(self, node: ast.Constant) -> ast.AST:
-        if isinstance(node.value, float):
-            return ast.Call(ast.Name("T", ast.Load()), [node], [])
-        return node
-
-
-@cache
-def _parse(function: types.FunctionType) -> tuple[str, frozenset[str]]:
-    """Source of a function with typed literals, and the names that it reads."""
-    tree = ast.parse(textwrap.dedent(inspect.getsource(function)))
-    names = frozenset(n.id for n in ast.walk(tree) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Load))
-    return ast.unparse(_TypedLiterals().visit(tree)), names
-
-
-def _collect(function: Callable, seen: dict[str, str], imports: set[str]) -> None:
-    """Texts of a function and of those that it calls, callees first; names of ``math`` become primitives."""
-    from minigrad.kernels.cpu import primitives
-
-    if isinstance(function, types.BuiltinFunctionType):
-        name = function.__name__
-        if not hasattr(primitives, name):
-            imports.add(f"from math import {name}")
-            return
-        function = getattr(primitives, name)
-    if isinstance(function, numba.core.extending._Intrinsic):
-        module = sys.modules[function._defn.__module__]
+        return getattr(primitives, x.__name__, f"from math import {x.__name__}")
+    if isinstance(x, numba.core.extending._Intrinsic):
+        module = sys.modules[x._defn.__module__]
         stamp = hashlib.sha256(inspect.getsource(module).encode()).hexdigest()[:12]
-        imports.add(f"from {module.__name__} import {function._name}  # text {stamp}")
-        return
-    text, _ = _parse(function)
-    if seen.get(function.__name__, text) != text:
-        raise ValueError(f"[kernel] two functions are called '{function.__name__}'; rename one")
-    if function.__name__ in seen:
-        return
-    for callee in _called_by(function):
-        _collect(callee, seen, imports)
-    seen[function.__name__] = text
+        return f"from {module.__name__} import {x._name}  # text {stamp}"
+    return x if isinstance(x, types.FunctionType) else None
+
+
+TARGET = source.Target(_HEAD, _prelude, _named)
 
 
 def emit(title: str, text: str, functions: Iterable[Callable], dtype: np.dtype) -> str:
-    """The text of a kernel file: prelude, the functions needed, then ``text``."""
-    seen: dict[str, str] = {}
-    imports: set[str] = set()
-    for f in functions:
-        _collect(f, seen, imports)
-    parts = [_HEAD.format(title=title), *(f"{line}\n" for line in sorted(imports)), _prelude(np.dtype(dtype))]
-    parts += [f"\n@inline\n{body}\n" for body in seen.values()]
-    return "".join(parts) + "\n" + text
-
-
-_LOADING = threading.RLock()  # a module is known by its name before its kernels are compiled
-
-
-def load(name: str, text: str) -> types.ModuleType:
-    """Import ``text`` from a file of its own, named by its hash."""
-    with _LOADING:
-        return _load(name, text)
-
-
-def _load(name: str, text: str) -> types.ModuleType:
-    stem = f"{name}_{hashlib.sha256((text + numba.__version__).encode()).hexdigest()[:16]}"
-    if stem in sys.modules:
-        return sys.modules[stem]
-    path = _write(stem, text)
-    if path is None:
-        filename = f"<{stem}>"
-        linecache.cache[filename] = (len(text), None, text.splitlines(True), filename)
-        module = types.ModuleType(stem)
-        module.__file__ = filename
-        exec(compile(text, filename, "exec"), module.__dict__)
-    else:
-        spec = importlib.util.spec_from_file_location(stem, path)
-        assert spec is not None and spec.loader is not None
-        module = importlib.util.module_from_spec(spec)
-        sys.modules[stem] = module
-        spec.loader.exec_module(module)
-    sys.modules[stem] = module
-    return module
-
-
-def _write(stem: str, text: str) -> Path | None:
-    """The kernel's file, written if it is not there; None where nothing can be written."""
-    if not config.cache_dir:
-        return None
-    path = Path(config.cache_dir) / f"{stem}.py"
-    try:
-        if path.exists() and path.read_text() == text:
-            return path
-        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        temporary = path.with_suffix(f".{os.getpid()}.tmp")
-        temporary.write_text(text)
-        temporary.replace(path)
-        return path
-    except OSError:
-        return None
+    return source.emit(TARGET, title, text, functions, dtype)
 
 
 def build(name: str, text: str, functions: Iterable[Callable], dtype: np.dtype, title: str = "") -> Callable:
@@ -221,26 +132,7 @@ class Kernel:
         if run is None:
             f, constants = self.function, self.constants
             name = "_".join([f.__name__, *map(str, constants.values())])
-            run = self._compiled[dtype] = build(name, _as_kernel(f, constants), _called_by(f), dtype)
+            run = self._compiled[dtype] = build(
+                name, source.as_kernel(f, constants), source.called_by(TARGET, f), dtype
+            )
         return run
-
-
-def _as_kernel(function: types.FunctionType, constants: dict[str, int]) -> str:
-    """The text of a function as the kernel ``run``. A wrapper around the function would cost it what is known of its
-    arrays, that they do not overlap: it would be optimised before it is inlined (three times slower where measured)."""
-    tree = ast.parse(_parse(function)[0])
-    definition = tree.body[0]
-    assert isinstance(definition, ast.FunctionDef)
-    definition.name, definition.decorator_list = "run", [ast.Name("kernel", ast.Load())]
-    definition.args.args = [a for a in definition.args.args if a.arg not in constants]
-    return "".join(f"{name} = {value}\n" for name, value in constants.items()) + "\n" + ast.unparse(tree) + "\n"
-
-
-def _called_by(function: types.FunctionType) -> list[Callable]:
-    """The functions that a function's text names."""
-    found = [function.__globals__.get(name) for name in sorted(_parse(function)[1] - {function.__name__})]
-    return [
-        f
-        for f in found
-        if isinstance(f, (types.FunctionType, types.BuiltinFunctionType, numba.core.extending._Intrinsic))
-    ]

@@ -1,0 +1,54 @@
+"""Floor 2, CUDA: the words of a kernel beyond plain Python. Kernels are functions of flat pointers and whole numbers:
+
+    def double(x, out, n):
+        i = cuda.grid(1)
+        if i < n:
+            out[i] = 2.0 * x[i]
+
+This file holds no meaning, only names and, for instructions, their PTX. A target gives the meaning: on a GPU
+``vocabulary.py`` (with ``compile.py`` the only user of ``numba.cuda``), on the emulated device
+``testing/simt/vocabulary.py``. A float literal has the dtype of the kernel, T. Write T(i) * x, not i * x: Numba makes
+the product of an integer and a float32 a float64. Functions of ``math`` are those of the target.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class Word(NamedTuple):
+    """A name that a target's vocabulary defines."""
+
+    name: str
+    meaning: str
+
+
+class Instruction(NamedTuple):
+    """A PTX instruction as a function.
+
+    asm:          with $0, $1, ... for the results, then the arguments
+    takes, gives: their types: "f4", "f8", "i4", "u4", "u8" (which is also an address)
+    ordered:      it has effects, so it is neither moved nor dropped
+    since:        the first compute capability that has it
+    """
+
+    name: str
+    asm: str
+    takes: tuple[str, ...] = ()
+    gives: tuple[str, ...] = ()
+    ordered: bool = False
+    since: tuple[int, int] = (7, 5)
+
+
+cuda = Word("cuda", "threads, barriers, shared and local memory, warp functions and atomics, as in numba.cuda")
+address = Word("address", "address(p, i): the 64-bit address of p[i], in global memory")
+shared_address = Word("shared_address", "shared_address(a, i): the 32-bit address of a[i], in shared memory")
+load4 = Word("load4", "load4(p, i): p[i], ..., p[i + 3] in one load; i a multiple of 4")
+load2 = Word("load2", "load2(p, i): p[i], p[i + 1] in one load; i even")
+store4 = Word("store4", "store4(p, i, (a, b, c, d)): the same as one store")
+store2 = Word("store2", "store2(p, i, (a, b)): the same as one store")
+
+exp2_fast = Instruction("exp2_fast", "ex2.approx.ftz.f32 $0, $1;", ("f4",), ("f4",))
+reciprocal_fast = Instruction("reciprocal_fast", "rcp.approx.ftz.f32 $0, $1;", ("f4",), ("f4",))
+
+INSTRUCTIONS = {x.name: x for x in list(globals().values()) if isinstance(x, Instruction)}

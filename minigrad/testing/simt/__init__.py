@@ -1,0 +1,11 @@
+"""Floor 6: CUDA kernels on a CPU, thread by thread, for tests on machines without a GPU.
+
+``run`` executes a kernel as the hardware model allows it to be executed, and is strict where a GPU is not: reading
+memory that nobody wrote, leaving an array, barriers that not all threads reach. ``device()`` is an emulated GPU on top,
+which runs minigrad's own CUDA backend: ``mg.tensor(x, device="cuda-sim")``.
+"""
+
+from minigrad.testing.simt.device import device
+from minigrad.testing.simt.runner import DivergenceError, run
+
+__all__ = ["DivergenceError", "device", "run"]
