@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from minigrad.kernels.cuda import gather
 from minigrad.kernels.cuda.device import Device
 from minigrad.kernels.cuda.elementwise import Elementwise
 
@@ -30,9 +31,29 @@ class Backend:
         return self.copy(x) if isinstance(x, self.array_type) else self.device.put(x)
 
     def to_numpy(self, x: Array) -> np.ndarray:
-        values = self.device.download(x) if x.size else np.empty(x.shape, x.dtype)
+        values = self.device.download(gather.move.contiguous(self.device, x)) if x.size else np.empty(x.shape, x.dtype)
         values.flags.writeable = False
         return values
 
     def full(self, shape: tuple[int, ...], value: Any, dtype: Any) -> Array:
         return self.device.put(np.full(shape, value, dtype))
+
+    # ------------------------------------------------------------------ positions, which are arrays of the host
+
+    def take(self, x: Array, positions: np.ndarray, axis: int) -> Array:
+        return gather.take(self.device, x, positions, axis)
+
+    def add_rows(self, g: Array, positions: np.ndarray, rows: int) -> Array:
+        return gather.add_rows(self.device, g, positions, rows)
+
+    def pick(self, x: Array, positions: np.ndarray) -> Array:
+        return gather.pick(self.device, x, positions)
+
+    def place(self, g: Array, positions: np.ndarray, n: int) -> Array:
+        return gather.place(self.device, g, positions, n)
+
+    def getitem(self, x: Array, index: Any) -> Array:
+        return gather.getitem(self.device, x, index)
+
+    def scatter(self, g: Array, index: Any, shape: tuple[int, ...]) -> Array:
+        return gather.scatter(self.device, g, index, shape)
