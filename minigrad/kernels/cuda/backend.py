@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from minigrad.kernels.cuda import gather
+from minigrad.kernels.cuda import gather, update
 from minigrad.kernels.cuda.device import Device
 from minigrad.kernels.cuda.elementwise import Elementwise
 
@@ -57,3 +57,14 @@ class Backend:
 
     def scatter(self, g: Array, index: Any, shape: tuple[int, ...]) -> Array:
         return gather.scatter(self.device, g, index, shape)
+
+    # ------------------------------------------------------------------ optimisers
+
+    def update(self, name: str, p: Array, g: Array, buffers: list[Array], settings: list[float]) -> Array:
+        return update.update(self.device, name, p, g, buffers, settings)
+
+    def scaled(self, x: Array, factor: float) -> Array:
+        return update.scaled(self.device, x, factor)
+
+    def squares(self, *xs: Array) -> float:
+        return update.squares(self.device, *xs)

@@ -161,9 +161,8 @@ def _rows_of(index: Any, shape: tuple[int, ...]) -> tuple[np.ndarray, int]:
     """The rows that an index reads, and how many axes of ``shape`` they number: all, or those that arrays at the front
     of the index walk over."""
     parts = index if isinstance(index, tuple) else (index,)
-    parts = [np.asarray(p) if isinstance(p, (bool, int, np.generic, np.ndarray)) else None for p in parts]
     axes = len(shape)
-    if all(p is not None and p.shape for p in parts):
+    if all(isinstance(p, np.ndarray) and p.ndim for p in parts):
         axes = min(axes, sum(p.ndim if p.dtype.kind == "b" else 1 for p in parts))
     return np.arange(math.prod(shape[:axes])).reshape(shape[:axes])[index], axes
 
