@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
 import numpy as np
 
-from minigrad.kernels.cuda import gather, update
+from minigrad.kernels.cuda import gather, head, update
 from minigrad.kernels.cuda.device import Device
 from minigrad.kernels.cuda.elementwise import Elementwise
 
@@ -68,3 +69,9 @@ class Backend:
 
     def squares(self, *xs: Array) -> float:
         return update.squares(self.device, *xs)
+
+    def linear_cross_entropy(
+        self, x: Array, w: Array, bias: Array | None, targets: np.ndarray, weights: np.ndarray, smoothing: float,
+        wanted: Sequence[bool],
+    ) -> tuple[Array, list[Array | None]]:  # fmt: skip
+        return head.linear_cross_entropy(self.device, x, w, bias, targets, weights, smoothing, wanted)
