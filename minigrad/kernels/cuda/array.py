@@ -13,7 +13,6 @@ if TYPE_CHECKING:
     from minigrad.kernels.cuda.device import Device
 
 
-
 class DeviceArray:
     """``memory`` from byte ``offset`` on, walked by ``strides``, in elements. Each device has a subclass of its own."""
 

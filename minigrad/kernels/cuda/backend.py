@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from minigrad.kernels.cuda import move
+from minigrad.kernels.cuda import gather, move, update
 from minigrad.kernels.cuda.device import Array, Device
 from minigrad.kernels.cuda.elementwise import Elementwise
 from minigrad.kernels.loops import Shape
@@ -72,3 +72,34 @@ class Backend:
 
     def pad(self, x: Array, widths: Sequence[tuple[int, int]], constant_values: Any = 0) -> Array:
         return move.pad(self.device, x, widths, constant_values)
+
+    # ------------------------------------------------------------------ positions, which are arrays of the host
+
+    def take(self, x: Array, positions: np.ndarray, axis: int) -> Array:
+        return gather.take(self.device, x, positions, axis)
+
+    def add_rows(self, g: Array, positions: np.ndarray, rows: int) -> Array:
+        return gather.add_rows(self.device, g, positions, rows)
+
+    def pick(self, x: Array, positions: np.ndarray) -> Array:
+        return gather.pick(self.device, x, positions)
+
+    def place(self, g: Array, positions: np.ndarray, n: int) -> Array:
+        return gather.place(self.device, g, positions, n)
+
+    def getitem(self, x: Array, index: Any) -> Array:
+        return gather.getitem(self.device, x, index)
+
+    def scatter(self, g: Array, index: Any, shape: tuple[int, ...]) -> Array:
+        return gather.scatter(self.device, g, index, shape)
+
+    # ------------------------------------------------------------------ optimisers
+
+    def update(self, name: str, p: Array, g: Array, buffers: list[Array], settings: list[float]) -> Array:
+        return update.update(self.device, name, p, g, buffers, settings)
+
+    def scaled(self, x: Array, factor: float) -> Array:
+        return update.scaled(self.device, x, factor)
+
+    def squares(self, *xs: Array) -> float:
+        return update.squares(self.device, *xs)

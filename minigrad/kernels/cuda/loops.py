@@ -142,7 +142,9 @@ def source(call: str, rank: int, pattern: str, arrays: int) -> str:
         lines += _guarded(u, found)
     for u in several:
         values = [
-            call.format(**{x: f"v{u}_{x}[{e}]" if p == "v" else f"v{u}_{x}" for x, p in zip(names, pattern or "-" * arrays)})
+            call.format(
+                **{x: f"v{u}_{x}[{e}]" if p == "v" else f"v{u}_{x}" for x, p in zip(names, pattern or "-" * arrays)}
+            )
             for e in range(4 if wide else 1)
         ]
         store = f"store4(out, p{u}_out, ({', '.join(values)}))" if wide else f"out[p{u}_out] = {values[0]}"
