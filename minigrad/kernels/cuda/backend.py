@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from minigrad.kernels.cuda import gather, head, move, update
+from minigrad.kernels.cuda import gather, head, matmul, move, update
 from minigrad.kernels.cuda.device import Array, Device
 from minigrad.kernels.cuda.elementwise import Elementwise
 from minigrad.kernels.loops import Shape
@@ -109,3 +109,11 @@ class Backend:
         wanted: Sequence[bool],
     ) -> tuple[Array, list[Array | None]]:  # fmt: skip
         return head.linear_cross_entropy(self.device, x, w, bias, targets, weights, smoothing, wanted)
+
+    # ------------------------------------------------------------------ products
+
+    def matmul(self, a: Array, b: Array) -> Array:
+        return matmul.matmul(self.device, a, b)
+
+    def product_into(self, c: Array, a: Array, b: Array, add: bool = False) -> None:
+        matmul.product_into(self.device, c, a, b, add)
