@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from minigrad.kernels.cuda import gather, move, update
+from minigrad.kernels.cuda import gather, matmul, move, update
 from minigrad.kernels.cuda.device import Array, Device
 from minigrad.kernels.cuda.elementwise import Elementwise
 from minigrad.kernels.loops import Shape
@@ -103,3 +103,11 @@ class Backend:
 
     def squares(self, *xs: Array) -> float:
         return update.squares(self.device, *xs)
+
+    # ------------------------------------------------------------------ products
+
+    def matmul(self, a: Array, b: Array) -> Array:
+        return matmul.matmul(self.device, a, b)
+
+    def product_into(self, c: Array, a: Array, b: Array, add: bool = False) -> None:
+        matmul.product_into(self.device, c, a, b, add)
