@@ -49,7 +49,7 @@ _LOOP = """        at = carray(address_as_int64(layout), (4 * steps,))
                 continue
 {work}"""
 
-_ROW = {
+ROW = {
     "time": "now + {b}", "before": "before + {b}", "after": "after + {b}", "in": "(s + 1) % 2 * batch + {b}",
     "out": "s % 2 * batch + {b}", "step": "{b}", "member": "{b}", "one": "0", "worker": "worker",
 }  # fmt: skip
@@ -102,17 +102,15 @@ class _Text:
     # ------------------------------------------------------------------ places and weights
 
     def _column(self, place: Place) -> str:
-        if place.column == 0:
-            return ""
-        key = ("column", place.part.number if place.part is not None else place)
-        return f" + SIZE * {self.slots.size(key, place.column)}"
+        column = self.slots.column(place)
+        return f" + SIZE * {column}" if column else ""
 
     def _address(self, place: Place, b: str) -> str:
         """Of row b in the loop."""
         buffer = place.buffer
         self.buffers[buffer.name] = buffer
         self.given[buffer.name] = None
-        row = _ROW[buffer.rows].format(b=b)
+        row = ROW[buffer.rows].format(b=b)
         where = buffer.name if row == "0" else f"{buffer.name} + SIZE * ({row}) * {self._width(buffer)}"
         return where + self._column(place)
 

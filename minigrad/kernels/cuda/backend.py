@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from minigrad.kernels.cuda import matmul
 from minigrad.kernels.cuda.device import Device
 from minigrad.kernels.cuda.elementwise import Elementwise
 
@@ -36,3 +37,11 @@ class Backend:
 
     def full(self, shape: tuple[int, ...], value: Any, dtype: Any) -> Array:
         return self.device.put(np.full(shape, value, dtype))
+
+    # ------------------------------------------------------------------ products
+
+    def matmul(self, a: Array, b: Array) -> Array:
+        return matmul.matmul(self.device, a, b)
+
+    def product_into(self, c: Array, a: Array, b: Array, add: bool = False) -> None:
+        matmul.product_into(self.device, c, a, b, add)
