@@ -1,21 +1,31 @@
-"""A function of tensors, run on the emulated device: its operands go there, in the layout that they have, and its
-results come back. So the suites that compare a fast path with its definition compare a device with the CPU."""
+"""The device that the tests of the CUDA backend run on: the emulated one, or with ``pytest -m gpu`` a GPU.
+
+``on_device(f)`` is a function of tensors that runs there: its operands go there, in the layout that they have, and its
+results come back. So the suites that compare a fast path with its definition compare a device with the CPU.
+"""
 
 import functools
+import os
 
 import numpy as np
 import pytest
 
-pytest.importorskip("greenlet", reason="the emulated device needs greenlet: pip install 'minigrad[simt]'")
-
 from minigrad.engine import Operation, Tensor, apply
 from minigrad.engine.tree import tree_map
+from minigrad.errors import DeviceError
 from minigrad.kernels import BACKENDS, named
 from minigrad.ops.methods import to
-from minigrad.testing import simt
 
-simt.device()
-DEVICE = "cuda-sim"
+DEVICE = os.environ.get("MINIGRAD_TEST_DEVICE", "cuda-sim")
+if DEVICE == "cuda-sim":
+    pytest.importorskip("greenlet", reason="the emulated device needs greenlet: pip install 'minigrad[simt]'")
+    from minigrad.testing import simt
+
+    simt.device()
+try:
+    named(DEVICE)
+except DeviceError as error:
+    pytest.skip(str(error), allow_module_level=True)
 
 
 def laid_out(x):
