@@ -14,6 +14,7 @@ from functools import cache
 from importlib import import_module, metadata
 
 import numpy as np
+from test_ops import materialise
 
 import minigrad as mg
 from minigrad.errors import MinigradError
@@ -23,7 +24,6 @@ from minigrad.kernels.cuda.device import Device
 from minigrad.kernels.cuda.kernel import KERNELS
 from minigrad.kernels.cuda.language import INSTRUCTIONS
 from minigrad.ops import REGISTRY
-from test_ops import materialise
 
 ARCHITECTURES = ((7, 5), (8, 0), (9, 0, "a"))
 THREADS = 256  # of a block where the kernel leaves it open, as on a GPU

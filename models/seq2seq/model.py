@@ -220,7 +220,7 @@ class EncoderDecoder(Saved):
     @staticmethod
     def rows(state: Any, rows: Any) -> Any:
         """The state of some rows, in that order."""
-        return tree_map(lambda s: Tensor(s.numpy()[rows]), state)
+        return tree_map(lambda s: ops.embedding(s.detach(), rows), state)
 
 
 @nn.loadable
