@@ -15,6 +15,6 @@ from minigrad.testing.simt.models import collective, model
 from minigrad.testing.simt.runner import run
 
 __all__ = [
-    "BoundsError", "DivergenceError", "EndlessError", "KernelError", "RaceError", "UnwrittenError", "collective", "cuda",
-    "device", "model", "run",
+    "BoundsError", "DivergenceError", "EndlessError", "KernelError", "RaceError", "UnwrittenError",
+    "collective", "cuda", "device", "model", "run",
 ]  # fmt: skip

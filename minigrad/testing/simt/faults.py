@@ -9,7 +9,7 @@ from typing import Any
 
 from minigrad.errors import MinigradError
 
-_OWN = str(Path(__file__).parent)
+_OWN = {str(path) for path in Path(__file__).parent.glob("*.py")}
 
 
 class KernelError(MinigradError):
@@ -36,30 +36,33 @@ class EndlessError(KernelError):
     """A kernel that does not end."""
 
 
-Where = tuple[CodeType, int]  # a line of a function
+Where = tuple[CodeType, int]  # an instruction of a function
 
 
-def line(where: Where) -> str:
+def line(where: Where | None) -> str:
     """file:12 in name: its source"""
-    code, number = where
+    if where is None:
+        return "a place unknown"
+    code, at = where
+    number = next((n for first, last, n in code.co_lines() if first <= at < last and n), code.co_firstlineno)
     text = linecache.getline(code.co_filename, number).strip()
     return f"{Path(code.co_filename).name}:{number} in {code.co_name}" + (f": {text}" if text else "")
 
 
 def of_kernel(frame: FrameType | None) -> Where | None:
-    """The innermost line, from ``frame`` outwards, that is not of the emulator."""
-    while frame is not None and frame.f_code.co_filename.startswith(_OWN):
+    """The innermost place, from ``frame`` outwards, that is not of the emulator."""
+    while frame is not None and frame.f_code.co_filename in _OWN:
         frame = frame.f_back
-    return None if frame is None else (frame.f_code, frame.f_lineno)
+    return None if frame is None else (frame.f_code, frame.f_lasti)
 
 
 def of_error(trace: TracebackType | None) -> Where | None:
-    """The innermost line that an error passed, and that is not of the emulator."""
+    """The innermost place that an error passed, and that is not of the emulator."""
     found = None
     while trace is not None:
         code = trace.tb_frame.f_code
-        if not code.co_filename.startswith(_OWN) and "numpy" not in code.co_filename:
-            found = code, trace.tb_lineno
+        if code.co_filename not in _OWN and "numpy" not in code.co_filename:
+            found = code, trace.tb_lasti
         trace = trace.tb_next
     return found
 

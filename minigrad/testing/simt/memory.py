@@ -42,10 +42,21 @@ class Array:
     # ------------------------------------------------------------------ access
 
     def __getitem__(self, i: Any) -> Any:
+        try:
+            if len(i) == len(self.shape) and min(i) >= 0:
+                return self.get(i)
+        except (IndexError, TypeError):
+            pass
         i = self.index(i)
         return self.get(i) if i.__class__ is tuple else i
 
     def __setitem__(self, i: Any, value: Any) -> None:
+        try:
+            if len(i) == len(self.shape) and min(i) >= 0 and self.writable:
+                self.elements[i] = value
+                return
+        except (IndexError, TypeError, OverflowError):
+            pass
         i = self.index(i)
         if i.__class__ is not tuple:
             return i.fill(value)

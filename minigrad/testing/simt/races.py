@@ -114,8 +114,8 @@ class Watched(Array):
         here = of_kernel(sys._getframe(1))
         return RaceError(
             f"a race for {self._name(i)}\n"
-            f"  {place(cuda.thread.number, launch)} {verb} it: {line(here) if here else ''}\n"
-            f"  {place(other, launch)} {did} it: {line(where) if where else ''}\n"
+            f"  {place(cuda.thread.number, launch)} {verb} it: {line(here)}\n"
+            f"  {place(other, launch)} {did} it: {line(where)}\n"
             f"  no barrier orders the two"
         )
 

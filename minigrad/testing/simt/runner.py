@@ -1,14 +1,14 @@
 """Floor 6: the runner: every CUDA thread is a greenlet, and all run in one thread of the system, one after another.
 
 A thread runs until it comes to a barrier or a warp function; then the next one does. Blocks run one after another, but
-those that wait at a barrier of the grid or of a group of blocks are kept. Kernels without any of these need no greenlets.
+those that wait at a barrier of the grid or of a group of blocks are kept. Without any of these no greenlets are needed.
 """
 
 from __future__ import annotations
 
 import contextvars
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
@@ -160,7 +160,7 @@ class Launch:
             if b.wait is not None:
                 meeting.setdefault(b.wait, []).append(b)
         full = [(wait, blocks) for wait, blocks in meeting.items() if len(blocks) == wait[1]]
-        for wait, blocks in full:
+        for _, blocks in full:
             threads = [t for b in blocks for t in b.threads]
             if threads[0].value is not None:
                 threads[0].value(len(blocks))
@@ -267,8 +267,7 @@ class Launch:
     # ------------------------------------------------------------------ messages
 
     def _line(self, t: Thread) -> str:
-        where = faults.of_kernel(t.green.gr_frame) if t.green else None
-        return faults.line(where) if where else "its beginning"
+        return faults.line(faults.of_kernel(t.green.gr_frame) if t.green else None)
 
     def _apart(self, live: list[Thread]) -> str:
         one = {t.wait: t for t in reversed(live)}
@@ -301,8 +300,8 @@ class Launch:
 
 def run(kernel: Any, grid: Any, block: Any, *args: Any, shared: int = 0, seed: int | None = None, races: bool = False,
         limit: int = 5_000_000) -> None:  # fmt: skip
-    """Run a CUDA kernel on the CPU: of ``@cuda.jit``, or a plain function in which ``cuda`` is that of ``numba.cuda`` or
-    of ``simt``. Arguments are NumPy arrays, which it changes, and numbers.
+    """Run a CUDA kernel on the CPU: of ``@cuda.jit``, or a plain function in which ``cuda`` is that of ``numba.cuda``
+    or of ``simt``. Arguments are NumPy arrays, which it changes, and numbers.
 
     shared: bytes of dynamic shared memory; seed: shuffle the order of blocks, warps and lanes;
     races:  find accesses that nothing orders, and reads of what nobody wrote (five times slower, or more);

@@ -203,7 +203,8 @@ def selp(condition: Any, a: Any, b: Any) -> Any:
 
 
 cuda.__dict__.update(
-    grid=grid, gridsize=gridsize, threadfence=threadfence, threadfence_block=threadfence, threadfence_system=threadfence,
+    grid=grid, gridsize=gridsize,
+    threadfence=threadfence, threadfence_block=threadfence, threadfence_system=threadfence,
     shared=SimpleNamespace(array=_shared), local=SimpleNamespace(array=_local),
     const=SimpleNamespace(array_like=_constant), cg=SimpleNamespace(this_grid=lambda: SimpleNamespace(sync=_grid_sync)),
     syncthreads=_syncthreads("block"), syncthreads_and=_syncthreads("block_and"),
@@ -289,6 +290,6 @@ def reciprocal_fast(x: Any) -> Any:
 
 libdevice = SimpleNamespace(
     expf=exp, fast_expf=exp, exp=exp, tanhf=tanh, tanh=tanh, logf=log, log=log, fast_logf=log, sqrtf=sqrt, sqrt=sqrt,
-    rsqrtf=cuda.rsqrt, rsqrt=cuda.rsqrt, fdividef=lambda a, b: a / b, fast_fdividef=lambda a, b: a / b, fmaf=fma, fma=fma,
-    sinf=sin, cosf=cos, fabsf=fabs, erff=erf, erf=erf,
+    rsqrtf=cuda.rsqrt, rsqrt=cuda.rsqrt, fdividef=lambda a, b: a / b, fast_fdividef=lambda a, b: a / b,
+    fmaf=fma, fma=fma, sinf=sin, cosf=cos, fabsf=fabs, erff=erf, erf=erf,
 )  # fmt: skip
