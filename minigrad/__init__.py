@@ -3,8 +3,8 @@
 from minigrad import nn, optim, testing
 from minigrad.compiler import explain, scan
 from minigrad.engine import (
-    Operation, Tensor, apply, checkpoint, detect_anomaly, enable_grad, grad, hessian, hvp, jacobian, jvp, no_grad,
-    tensor, value_and_grad, vjp,
+    Operation, Tensor, apply, checkpoint, detect_anomaly, device, enable_grad, grad, hessian, hvp, jacobian, jvp,
+    no_grad, tensor, value_and_grad, vjp,
 )  # fmt: skip
 from minigrad.nn import load, save
 from minigrad.ops import *  # noqa: F403

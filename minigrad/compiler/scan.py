@@ -39,7 +39,7 @@ def check_lengths(where_: str, lengths: Any, steps: int, batch: int) -> np.ndarr
 
 def _choose(active: np.ndarray, new: Tensor, old: Any) -> Tensor:
     """Rows (B, ...) of ``new`` where active, else of ``old``."""
-    return where(reshape(Tensor(active), (-1,) + (1,) * (new.ndim - 1)), new, old)
+    return where(reshape(new.beside(active), (-1,) + (1,) * (new.ndim - 1)), new, old)
 
 
 def _tensors(tree: Any) -> Any:

@@ -5,17 +5,41 @@ The arithmetic of tensors is attached by the floor above (``ops/methods.py``); t
 
 from __future__ import annotations
 
+from contextvars import ContextVar, Token
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 
 from minigrad.errors import DtypeError, GraphError, MinigradError, ShapeError, describe
-from minigrad.kernels import BACKENDS, named
+from minigrad.kernels import BACKENDS, beside, named
 
 if TYPE_CHECKING:
     from minigrad.engine.tape import Node
 
 FLOATS = (np.dtype("float32"), np.dtype("float64"))
+_DEVICE: ContextVar[str] = ContextVar("minigrad_device", default="cpu")
+
+
+class device:
+    """Inside ``with device("cuda"):`` tensors and modules are made on that device. DeviceError, which says what is
+    missing, where it is not there.
+
+    >>> import minigrad as mg
+    >>> with mg.device("cpu"):
+    ...     mg.tensor([1.0]).device
+    'cpu'
+    """
+
+    def __init__(self, name: str):
+        self.name = named(name).name
+        self._before: list[Token] = []
+
+    def __enter__(self) -> device:
+        self._before.append(_DEVICE.set(self.name))
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        _DEVICE.reset(self._before.pop())
 
 
 class Tensor:
@@ -89,6 +113,10 @@ class Tensor:
             return values.astype(dtype)
         return values.copy() if copy else values
 
+    def beside(self, array: np.ndarray) -> Tensor:
+        """An array, which is not copied where that can be, as a tensor on the device of this one."""
+        return Tensor(beside(self.data, array))
+
     def item(self) -> Any:
         """The only element as a Python number."""
         if self.size != 1:
@@ -136,7 +164,8 @@ def tensor(data: Any, requires_grad: bool = False, dtype: Any = None, device: st
     """A tensor with a copy of ``data``: numbers, nested lists, a NumPy array, a tensor.
 
     Python floats become float32; NumPy arrays and tensors keep their dtype (float16 becomes float32). Only floats
-    can require a gradient.
+    can require a gradient. Without ``device`` a tensor's copy stays on its device, everything else goes to that of
+    ``with mg.device(...)``, else to the CPU.
 
     >>> import minigrad as mg
     >>> mg.tensor([[1, 2], [3, 4]], dtype="float64").sum()
@@ -163,11 +192,11 @@ def tensor(data: Any, requires_grad: bool = False, dtype: Any = None, device: st
     if requires_grad and array.dtype.kind != "f":
         do = "pass dtype='float32'"
         raise DtypeError(describe("tensor", f"requires_grad with dtype {array.dtype}", "float32 or float64", do))
-    return Tensor(named(device).from_numpy(array), requires_grad)
+    return Tensor(named(device or _DEVICE.get()).from_numpy(array), requires_grad)
 
 
 def constant(where: str, value: Any, like: Any) -> Tensor:
-    """``value`` as an operand beside ``like``: numbers take its dtype, arrays keep theirs."""
+    """``value`` as an operand beside ``like``, on its device: numbers take its dtype, arrays keep theirs."""
     if isinstance(value, np.generic) and isinstance(like, Tensor):
         value = value.item()
     if isinstance(value, (int, float, bool)) and isinstance(like, Tensor):
@@ -177,7 +206,8 @@ def constant(where: str, value: Any, like: Any) -> Tensor:
             raise DtypeError(describe(where, f"{dtype} and the float {value}", "one kind of number", do))
         return Tensor(BACKENDS[type(like.data)].full((), value, dtype))
     if isinstance(value, (np.ndarray, np.generic, list, tuple, int, float)):
-        return tensor(value)
+        made = tensor(value, device="cpu" if isinstance(like, Tensor) else None)
+        return like.beside(made.data) if isinstance(like, Tensor) else made
     raise DtypeError(describe(where, type(value).__name__, "a tensor, an array or a number"))
 
 

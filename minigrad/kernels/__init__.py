@@ -23,6 +23,12 @@ def devices() -> dict[str, Any]:
     return {b.name: b for b in BACKENDS.values() if b not in (abstract, sparse)}
 
 
+def beside(x: Any, array: Any) -> Any:
+    """A NumPy array for the backend of ``x``: as it is, or a copy on the device of x."""
+    backend = BACKENDS[type(x)]
+    return array if backend in (cpu, abstract, sparse) else backend.from_numpy(array)
+
+
 def named(name: str | None) -> Any:
     """The backend of a device name; None is the CPU."""
     found = devices().get(name or "cpu")

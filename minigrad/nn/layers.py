@@ -90,7 +90,7 @@ class Dropout(Module):
             return x
         shape = (1, *x.shape[1:]) if self.locked else x.shape
         mask = self.generator.random(shape, np.float32) >= self.p
-        return ops.dropout(x, ops.astype(Tensor(mask), x.dtype), self.p)
+        return ops.dropout(x, ops.astype(x.beside(mask), x.dtype), self.p)
 
 
 def normalised(x: Any, gain: Any, eps: float = 1e-5) -> Tensor:

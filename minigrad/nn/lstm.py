@@ -56,7 +56,10 @@ class LSTM(Recurrent):
         H = self.hidden_size
         forget = slice(0, H) if self.coupled else slice(H, 2 * H)
         for _, suffix in self._directions():
-            getattr(self, f"bias_{suffix}").data[forget] += np.float32(amount)
+            bias = getattr(self, f"bias_{suffix}")
+            opened = bias.numpy().copy()
+            opened[forget] += np.float32(amount)
+            bias.data = bias.beside(opened).data
 
     def widths(self) -> tuple[int, ...]:
         return (self.proj_size or self.hidden_size, self.hidden_size)

@@ -10,7 +10,7 @@ import numpy as np
 
 from minigrad.engine import Tensor, no_grad, tensor
 from minigrad.errors import MinigradError, ShapeError, describe
-from minigrad.kernels import BACKENDS
+from minigrad.kernels import BACKENDS, named
 
 Seed = np.random.Generator | int | None
 
@@ -100,6 +100,19 @@ class Module:
         for _, module in self.named_modules():
             module._frozen = frozenset() if mode else frozenset(name for name, v in _members(module) if id(v) in found)
         return self
+
+    def to(self, device: str) -> Module:
+        """Move all parameters, frozen ones too, to a device. An optimiser is to be made afterwards."""
+        backend = named(device)
+        for _, p in self.named_parameters(frozen=True):
+            if p.device != device:
+                p.data, p.grad = backend.from_numpy(p.numpy()), None
+        return self
+
+    @property
+    def device(self) -> str:
+        """Of the first parameter."""
+        return next((p.device for _, p in self.named_parameters(frozen=True)), "cpu")
 
     def state_dict(self) -> dict[str, np.ndarray]:
         """Copies of all parameters by name, frozen ones too."""

@@ -86,11 +86,11 @@ class Recurrent(Module):
             p.U = p.U * self._mask(self.weight_dropout, p.U, *p.U.shape)
         return p
 
-    def _initial(self, state: Any, batch: int, dtype: Any) -> list[Any]:
-        """One state for every scan; None is zeros."""
-        count, name = len(self._directions()), type(self).__name__
+    def _initial(self, state: Any, x: Tensor) -> list[Any]:
+        """One state for every scan of x (T, B, I); None is zeros."""
+        count, name, batch, dtype = len(self._directions()), type(self).__name__, x.shape[1], x.dtype
         if state is None:
-            zeros = [Tensor(np.zeros((batch, n), dtype)) for n in self.widths()]
+            zeros = [x.beside(np.zeros((x.shape[1], n), x.dtype)) for n in self.widths()]
             return [tuple(zeros) if self.states == 2 else zeros[0]] * count
         parts = [as_tensor(name, s) for s in leaves(state)]
         expected = [(count, batch, n) for n in self.widths()]
@@ -109,14 +109,14 @@ class Recurrent(Module):
             return cell, p, x, state
         cell = cells.with_zoneout(cell)
         if not self.training:
-            return cell, (p, Tensor(np.asarray(self.zoneout, x.dtype))), x, state
+            return cell, (p, x.beside(np.asarray(self.zoneout, x.dtype))), x, state
         masks = tuple(self._mask(1.0 - self.zoneout, x, *x.shape[:2], n, scaled=False) for n in self.widths())
         return cell, p, (x, masks), state
 
     def _mask(self, p: float, x: Tensor, *shape: int, scaled: bool = True) -> Tensor:
         """0 with probability p; else 1, or 1 / (1 - p) if ``scaled``, so that the mean stays."""
         mask = (self.generator.random(shape, np.float32) >= p).astype(x.dtype)
-        return Tensor(mask * x.dtype.type(1 / (1 - p)) if scaled else mask)
+        return x.beside(mask * x.dtype.type(1 / (1 - p)) if scaled else mask)
 
     def forward(self, x: Tensor, state: Any = None, lengths: Any = None) -> tuple[Tensor, Any]:
         name = type(self).__name__
@@ -130,7 +130,7 @@ class Recurrent(Module):
         if self.batch_first:
             x = ops.swapaxes(x, 0, 1)
         lengths = check_lengths(name, lengths, *x.shape[:2])
-        initial = iter(self._initial(state, x.shape[1], x.dtype))
+        initial = iter(self._initial(state, x))
         final: list[Any] = []
         outputs: list[Tensor] = []
         for layer in range(self.num_layers):

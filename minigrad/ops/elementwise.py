@@ -105,7 +105,8 @@ _WHERE = elementwise("where", "a where c, else b", scalars.where, 3,
 
 
 def where(condition: Any, a: Any, b: Any) -> Tensor:
-    condition = condition if isinstance(condition, Tensor) else constant("where", condition, condition)
+    if not isinstance(condition, Tensor):
+        condition = constant("where", np.asarray(condition), next((x for x in (a, b) if isinstance(x, Tensor)), None))
     if not isinstance(a, Tensor):
         a = constant("where", a, b if isinstance(b, Tensor) else a)
     return apply(_WHERE, (condition, a, b if isinstance(b, Tensor) else constant("where", b, a)))

@@ -153,7 +153,7 @@ def binary_cross_entropy(logits: Any, targets: Any, *, reduction: str = "mean") 
     """From logits: log(1 + e^x) - x t, for targets t in [0, 1] of the same shape."""
     _check_reduction("binary_cross_entropy", reduction)
     logits = as_tensor("binary_cross_entropy", logits)
-    targets = targets if isinstance(targets, Tensor) else Tensor(np.asarray(targets, logits.dtype))
+    targets = targets if isinstance(targets, Tensor) else logits.beside(np.asarray(targets, logits.dtype))
     if logits.shape != targets.shape:
         got = f"logits {logits.shape}, targets {targets.shape}"
         raise ShapeError(describe("binary_cross_entropy", got, "equal shapes"))
@@ -180,5 +180,5 @@ def dropout(x: Any, mask: Any, p: float) -> Tensor:
     if not 0.0 <= p < 1.0:
         raise ValueError(describe("dropout", f"p={p}", "0 <= p < 1"))
     x = as_tensor("dropout", x)
-    mask = mask if isinstance(mask, Tensor) else Tensor(np.asarray(mask, x.dtype))
+    mask = mask if isinstance(mask, Tensor) else x.beside(np.asarray(mask, x.dtype))
     return mul(x, mul(mask, 1.0 / (1.0 - p)))

@@ -9,6 +9,7 @@ import numpy as np
 
 from minigrad.engine import Operation, Tensor, apply, tensor
 from minigrad.errors import DtypeError, describe
+from minigrad.kernels import named
 from minigrad.ops import elementwise as e
 from minigrad.ops import indexing, linalg, losses, reductions, shapes
 
@@ -34,6 +35,15 @@ def astype(x: Tensor, dtype: Any) -> Tensor:
     return apply(_CAST if to.kind == x.dtype.kind == "f" else _CAST_AWAY, (x,), {"dtype": to})
 
 
+_TO = Operation("to", lambda k, x, device: named(device).from_numpy(k.to_numpy(x)),
+                (lambda g, y, x, device: to(g, x.device),))  # fmt: skip
+
+
+def to(self: Tensor, device: str) -> Tensor:
+    """The same values on another device; the gradient comes back to the old one."""
+    return self if self.device == device else apply(_TO, (self,), {"device": device})
+
+
 def _iterate(self: Tensor) -> Iterator[Tensor]:
     len(self)
     return iter(shapes.unstack(self))
@@ -49,7 +59,7 @@ def _transpose(self: Tensor, *axes: Any) -> Tensor:
 
 def _argmax(self: Tensor, axis: int | None = None) -> Tensor:
     """Position of the first largest element, an integer tensor without gradient."""
-    return tensor(np.argmax(self.numpy(), axis))
+    return tensor(np.argmax(self.numpy(), axis), device=self.device)
 
 
 _OPERATORS = {
@@ -63,7 +73,7 @@ _METHODS = (
     reductions.sum, reductions.mean, reductions.var, reductions.max, reductions.min, reductions.prod, reductions.cumsum,
     losses.logsumexp, losses.softmax, losses.log_softmax,
     shapes.swapaxes, shapes.broadcast_to, shapes.squeeze, shapes.expand_dims, shapes.flip, shapes.split, shapes.unstack,
-    linalg.matmul, astype,
+    linalg.matmul, astype, to,
 )  # fmt: skip
 _OTHERS = {
     "__neg__": e.neg, "__abs__": e.abs, "__getitem__": indexing.getitem, "__iter__": _iterate,
