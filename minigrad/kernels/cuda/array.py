@@ -7,19 +7,10 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
+from minigrad.kernels.loops import Shape, row_major
+
 if TYPE_CHECKING:
     from minigrad.kernels.cuda.device import Device
-
-Shape = tuple[int, ...]
-
-
-def row_major(shape: Shape) -> Shape:
-    """Strides, in elements, of a contiguous array."""
-    strides, step = [], 1
-    for n in reversed(shape):
-        strides.append(step)
-        step *= max(n, 1)
-    return tuple(reversed(strides))
 
 
 class DeviceArray:

@@ -47,7 +47,13 @@ load4 = Word("load4", "load4(p, i): p[i], ..., p[i + 3] in one load; i a multipl
 load2 = Word("load2", "load2(p, i): p[i], p[i + 1] in one load; i even")
 store4 = Word("store4", "store4(p, i, (a, b, c, d)): the same as one store")
 store2 = Word("store2", "store2(p, i, (a, b)): the same as one store")
+grid_barrier = Word("grid_barrier", "grid_barrier(counter, target): each block adds 1 to counter[0] (u4) and waits until it "
+                    "is target = blocks * barriers so far, with this one; cooperative launches only")  # fmt: skip
+group_barrier = Word("group_barrier", "group_barrier(counters, group, blocks, target): the same among the blocks of a "
+                     "group, with counters[group]")  # fmt: skip
 
+add_release = Instruction("add_release", "red.release.gpu.global.add.u32 [$0], $1;", ("u8", "u4"), ordered=True)
+load_acquire = Instruction("load_acquire", "ld.acquire.gpu.global.u32 $0, [$1];", ("u8",), ("u4",), ordered=True)
 exp2_fast = Instruction("exp2_fast", "ex2.approx.ftz.f32 $0, $1;", ("f4",), ("f4",))
 reciprocal_fast = Instruction("reciprocal_fast", "rcp.approx.ftz.f32 $0, $1;", ("f4",), ("f4",))
 

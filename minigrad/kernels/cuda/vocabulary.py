@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from math import copysign, cos, erf, exp, expm1, fabs, log, log1p, sin, sqrt  # noqa: F401
 
+import numpy as np
 from llvmlite import ir
 from numba import types
 from numba.cuda import cgutils
@@ -128,3 +129,19 @@ def _vectors(n):
 
 load4, store4 = _vectors(4)
 load2, store2 = _vectors(2)
+
+
+@inline
+def group_barrier(counters, group, blocks, target):
+    """What the threads of a block wrote before, every thread of the group reads afterwards."""
+    cuda.syncthreads()
+    if cuda.threadIdx.x == 0 and cuda.threadIdx.y == 0 and cuda.threadIdx.z == 0:
+        add_release(address(counters, group), 1)  # noqa: F821
+        while load_acquire(address(counters, group)) < np.uint32(target):  # noqa: F821
+            pass
+    cuda.syncthreads()
+
+
+@inline
+def grid_barrier(counter, target):
+    group_barrier(counter, 0, 0, target)

@@ -6,6 +6,7 @@ which runs minigrad's own CUDA backend: ``mg.tensor(x, device="cuda-sim")``.
 """
 
 from minigrad.testing.simt.device import device
+from minigrad.testing.simt.models import collective, model
 from minigrad.testing.simt.runner import DivergenceError, run
 
-__all__ = ["DivergenceError", "device", "run"]
+__all__ = ["DivergenceError", "collective", "device", "model", "run"]

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from minigrad.errors import MinigradError
+from minigrad.testing.simt.models import COLLECTIVES
 
 try:
     from greenlet import getcurrent, greenlet
@@ -60,9 +61,6 @@ class Block:
         self.arrays: dict[Any, np.ndarray] = {}
 
 
-COLLECTIVES: dict[str, Callable[[list[Thread]], None]] = {}  # of a warp, by name
-
-
 class Launch:
     """One kernel with its grid. ``seed`` shuffles the order in which warps and lanes run."""
 
@@ -79,13 +77,22 @@ class Launch:
             block = Block(place, self.shape, self.shared)
             if self._go(block):
                 waiting.append(block)
+        live = len(waiting)
         while waiting:
-            if len(waiting) != self.grid.size:
-                raise DivergenceError("a barrier of the grid that not every block reaches")
+            meeting: dict[tuple, list[Block]] = {}
             for block in waiting:
-                for t in block.threads:
-                    t.wait = None
-            waiting = [block for block in waiting if self._go(block)]
+                meeting.setdefault(block.threads[0].wait, []).append(block)  # type: ignore[arg-type]
+            full = [w for w, blocks in meeting.items() if len(blocks) == (w[3] if w[0] == "group" else self.grid.size)]
+            if not full:
+                raise DivergenceError(f"barriers that not every block reaches: {list(meeting)} ({live} blocks wait)")
+            for wait in full:
+                for block in meeting[wait]:
+                    for t in block.threads:
+                        t.wait = None
+                if wait[0] != "warp" and len(wait) > 4:
+                    wait[1].arrive(*wait[2:])
+            waiting = [b for b in waiting if b.threads[0].wait or self._go(b)]
+            live = len(waiting)
 
     def _go(self, block: Block) -> bool:
         """Run a block to its end, or to a barrier of the grid: True."""
@@ -100,7 +107,7 @@ class Launch:
                 raise DivergenceError(f"a barrier {kinds} after some threads have ended")
             if len(kinds) > 1:
                 raise DivergenceError(f"threads wait at different barriers: {kinds}")
-            if next(iter(kinds))[0] == "grid":
+            if next(iter(kinds))[0] in ("grid", "group"):
                 return True
             for t in live:
                 t.wait = None

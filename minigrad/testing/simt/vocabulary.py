@@ -11,7 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from minigrad.testing.simt.runner import COLLECTIVES, Launch, Thread
+from minigrad.testing.simt.models import COLLECTIVES, MODELS
+from minigrad.testing.simt.runner import DivergenceError, Launch, Thread
 
 FULL = 0xFFFFFFFF
 _LAUNCH: list[Launch] = []
@@ -170,6 +171,58 @@ def _store(n: int) -> Callable:
 
 
 load4, load2, store4, store2 = _load(4), _load(2), _store(4), _store(2)
+
+
+class Place:
+    """The address of an element. ``read`` and ``write`` move n neighbours; all are inside, and n items aligned."""
+
+    def __init__(self, array: Any, i: int):
+        self.array, self.i = array, i
+
+    def read(self, n: int = 1) -> np.ndarray:
+        _span(self.array, self.i, n)
+        return np.array([self.array[self.i + k] for k in range(n)], self.array.dtype)
+
+    def write(self, values: Any) -> None:
+        _span(self.array, self.i, len(values))
+        for k, value in enumerate(values):
+            self.array[self.i + k] = value
+
+
+address = shared_address = Place
+
+
+class _Counter:
+    """What the blocks of a group count at a barrier."""
+
+    def __init__(self, counters: Any):
+        self.counters = counters
+
+    def __eq__(self, other: Any) -> bool:
+        return isinstance(other, _Counter)
+
+    def __hash__(self) -> int:
+        return 0
+
+    def arrive(self, group: int, blocks: int, target: int) -> None:
+        self.counters[group] = int(self.counters[group]) + blocks
+        if self.counters[group] != target:
+            raise DivergenceError(f"a barrier waits for the count {target}, and {self.counters[group]} is reached")
+
+
+def group_barrier(counters: Any, group: int, blocks: int, target: int) -> None:
+    current().pause(("group", _Counter(counters), int(group), int(blocks), int(target)))
+
+
+def grid_barrier(counter: Any, target: int) -> None:
+    current().pause(("group", _Counter(counter), 0, current().grid.size, int(target)))
+
+
+def __getattr__(name: str) -> Any:
+    """Words that are registered as models."""
+    if name in MODELS:
+        return MODELS[name]
+    raise AttributeError(f"the emulator has no model of '{name}'; register one with simt.model or simt.collective")
 
 
 # ------------------------------------------------------------------------------------------------ mathematics
