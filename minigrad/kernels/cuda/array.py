@@ -50,6 +50,13 @@ class DeviceArray:
 
     # ------------------------------------------------------------------ views
 
+    def __getitem__(self, index: Any) -> Any:
+        return self.cut(index if isinstance(index, tuple) else (index,))
+
+    def reshape(self, shape: Shape) -> Any:
+        """Of a contiguous array."""
+        return self.view(tuple(shape), row_major(shape))
+
     def view(self, shape: Shape, strides: Shape, first: int = 0) -> Any:
         """The same memory walked otherwise, from element ``first`` on."""
         return type(self)(self.memory, shape, self.dtype, strides, self.offset + first * self.dtype.itemsize,
