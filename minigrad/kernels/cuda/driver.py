@@ -22,7 +22,7 @@ import numpy as np
 
 from minigrad.config import config
 from minigrad.errors import DeviceError, DtypeError, describe
-from minigrad.kernels import register, source
+from minigrad.kernels import on_gpu, register, source
 from minigrad.kernels.cuda import present
 from minigrad.kernels.cuda.array import DeviceArray, Shape
 from minigrad.kernels.cuda.backend import Backend
@@ -234,13 +234,6 @@ class GpuBackend(Backend):
         if not isinstance(x, self.array_type) and on_gpu(x):
             x = self.device.foreign(x)
         return super().from_numpy(x)
-
-
-def on_gpu(x: Any) -> bool:
-    """Whether x is another package's array on a GPU."""
-    if isinstance(x, np.ndarray):
-        return False
-    return hasattr(x, "__cuda_array_interface__") or getattr(x, "__dlpack_device__", lambda: (1, 0))()[0] == 2
 
 
 @cache

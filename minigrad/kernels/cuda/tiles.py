@@ -96,8 +96,28 @@ def tile(c, a, b, m, n, k, share, split, inner, c_first, c_batch, c_row, c_whole
         for i in range(0, DEPTH * WIDTH, 4 * WIDTH):
             step(slab_a, slab_b, here + i + 4 * y, here + i + 4 * x, part_a, part_b, total, R, SIDE)
             step(slab_a, slab_b, here + i + WIDTH + 4 * y, here + i + WIDTH + 4 * x, part_a, part_b, total, R, SIDE)
-            step(slab_a, slab_b, here + i + 2 * WIDTH + 4 * y, here + i + 2 * WIDTH + 4 * x, part_a, part_b, total, R, SIDE)
-            step(slab_a, slab_b, here + i + 3 * WIDTH + 4 * y, here + i + 3 * WIDTH + 4 * x, part_a, part_b, total, R, SIDE)
+            step(
+                slab_a,
+                slab_b,
+                here + i + 2 * WIDTH + 4 * y,
+                here + i + 2 * WIDTH + 4 * x,
+                part_a,
+                part_b,
+                total,
+                R,
+                SIDE,
+            )
+            step(
+                slab_a,
+                slab_b,
+                here + i + 3 * WIDTH + 4 * y,
+                here + i + 3 * WIDTH + 4 * x,
+                part_a,
+                part_b,
+                total,
+                R,
+                SIDE,
+            )
         if first < last:
             put(slab_a, there + to_a, WIDTH, a_along, next_a)
             put(slab_b, there + to_b, WIDTH, b_along, next_b)
