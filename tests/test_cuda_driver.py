@@ -1,4 +1,4 @@
-"""The driver of a GPU against a GPU made of NumPy, its kernels run by the emulator; and the names it uses are CUDA's."""
+"""The driver of a GPU against a GPU made of NumPy whose kernels the emulator runs; and the names it uses are CUDA's."""
 
 import ctypes
 import gc
@@ -22,10 +22,11 @@ pytest.importorskip("greenlet", reason="the emulated device needs greenlet: pip 
 from fake_cuda import CUDAError, CUresult, Fake
 
 from minigrad.errors import DeviceError, DtypeError
-from minigrad.kernels import BACKENDS, cuda, on_gpu, register, source
+from minigrad.kernels import BACKENDS, on_gpu, register, source
+from minigrad.kernels import cuda as package
 from minigrad.kernels.cuda import driver, present
 from minigrad.kernels.cuda.kernel import KERNELS, Kernel
-from minigrad.kernels.cuda.language import cuda as words
+from minigrad.kernels.cuda.language import cuda
 from minigrad.kernels.cuda.memory import Pool, size_class
 
 pytestmark = pytest.mark.cuda_sim
@@ -34,10 +35,10 @@ CUDA = find_spec("cuda") and find_spec("cuda.core")
 
 
 def shifted(n, by, x, out):
-    i = words.grid(1)
+    i = cuda.grid(1)
     while i < n:
         out[i] = x[i] + by
-        i += words.gridsize(1)
+        i += cuda.gridsize(1)
 
 
 SHIFTED = Kernel(shifted, "i8 T T* T*", threads=32)
@@ -49,7 +50,7 @@ def fake(monkeypatch, tmp_path):
     made = Fake()
     for name, module in made.modules().items():
         monkeypatch.setitem(sys.modules, name, module)
-    monkeypatch.setattr(cuda, "compile", sys.modules["minigrad.kernels.cuda.compile"], raising=False)
+    monkeypatch.setattr(package, "compile", sys.modules["minigrad.kernels.cuda.compile"], raising=False)
     settings = replace(driver.config, cache_dir=str(tmp_path / "kernels"))
     monkeypatch.setattr(driver, "config", settings)
     monkeypatch.setattr(source, "config", settings)
@@ -75,7 +76,7 @@ def test_operations_and_gradients_are_those_of_the_cpu(x, k):
     with patch.context() as p:
         for name, module in fake.modules().items():
             p.setitem(sys.modules, name, module)
-        p.setattr(cuda, "compile", sys.modules["minigrad.kernels.cuda.compile"], raising=False)
+        p.setattr(package, "compile", sys.modules["minigrad.kernels.cuda.compile"], raising=False)
         p.setattr(driver, "config", replace(driver.config, cache_dir=""))
         made = driver.GpuBackend(driver.Gpu())
         register(made)
@@ -201,10 +202,10 @@ def test_unused_memory_makes_room_for_an_array_and_a_full_card_is_said(fake):
     for n in (300, 400):
         x = device.empty((n << 20,), np.int8)
     del x
-    assert device.pool.idle_bytes == 400 << 20  # of 1 GiB, half may lie unused
+    assert device.pool.idle_bytes == 320 << 20  # of 1 GiB half may lie unused: not both
     x = device.empty((900 << 20,), np.int8)
     assert device.pool.idle_bytes == 0
-    with pytest.raises(DeviceError, match=r"got 209715200 bytes on top of 9\d+, expected what the GPU's memory holds"):
+    with pytest.raises(DeviceError, match=r"got 209715200 bytes on top of \d+, expected what the GPU's memory holds"):
         device.empty((200 << 20,), np.int8)
     del x
     gc.collect()
@@ -391,8 +392,6 @@ def test_the_fake_has_the_signatures_of_cuda():
     takes(Device.allocate, "size", "stream")
     takes(ObjectCode.from_cubin, "module", "name")
     takes(ObjectCode.get_kernel, "name")
-    takes(LaunchConfig, "grid", "block", "shmem_size", "is_cooperative")
-    takes(EventOptions, "timing_enabled")
     takes(Stream.record, "event")
     takes(Graph.launch, "stream")
     takes(launch, "stream", "config", "kernel", "kernel_args")
@@ -412,8 +411,9 @@ def test_the_fake_has_the_signatures_of_cuda():
             f"{name}({parameters})"
         )
     assert int(real.CUfunction_attribute.CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES) == 8
-    config = LaunchConfig(grid=(3,), block=256, shmem_size=1024, is_cooperative=True)
-    assert (config.grid, config.block, config.shmem_size) == ((3, 1, 1), (256, 1, 1), 1024)
+    assert EventOptions(timing_enabled=True).timing_enabled
+    for name in ("grid : tuple", "block : tuple", "shmem_size : int", "is_cooperative : bool"):
+        assert name in LaunchConfig.__doc__  # it has no signature, and asks the driver when one is made
 
 
 @pytest.mark.skipif(not CUDA, reason="needs cuda-core: pip install 'minigrad[cuda]'")
@@ -423,7 +423,8 @@ def test_arguments_have_the_size_that_a_kernel_expects():
 
     array = SimpleNamespace(memory=SimpleNamespace(address=1 << 40), offset=12)
     cases = {"f4*": (array, "i8", (1 << 40) + 12), "i8": (np.int64(-7), "i8", -7), "f4": (0.1, "f4", 0.1),
-             "f8": (0.1, "f8", 0.1), "i4": (-3, "i4", -3), "u4": (4000000000, "u4", 4000000000), "u8": (5, "u8", 5)}  # fmt: skip
+             "f8": (0.1, "f8", 0.1), "i4": (-3, "i4", -3), "u4": (2**32 - 1, "u4", 2**32 - 1),
+             "u8": (5, "u8", 5)}  # fmt: skip
     given = [driver._taker(kind)(x) for kind, (x, *_) in cases.items()]
     holder = ParamHolder(tuple(given))
     addresses = (ctypes.c_uint64 * len(given)).from_address(holder.ptr)
