@@ -13,18 +13,13 @@ from minigrad.compiler.sequence import Given, Launches, Run, Sequence
 from minigrad.kernels.cuda.backend import Backend
 
 
-def run_loop(loop: Steps, arrays: OnDevice, buffers: Buffers, layout: Layout) -> None:
-    """All events of all steps of one direction. ``buffers`` has an array for each buffer of the loop."""
-    loop.run(arrays, buffers, layout)
-
-
 class DevicePass:
     """One direction of a kernel: what it is ``given`` for all steps, and the ``buffers`` that its loop touches."""
 
     def __init__(self, plan: Plan, name: str, dtype: np.dtype):
         self.plan, self.backward = plan, name == "backward"
-        self.loop = Steps(plan, plan.backward if self.backward else plan.forward, name, dtype)
-        self.buffers: list[Buffer] = self.loop.buffers
+        self.steps = Steps(plan, plan.backward if self.backward else plan.forward, name, dtype)
+        self.buffers: list[Buffer] = self.steps.buffers
         read = [p.operand for p in plan.late] + [x for m in plan.memories for x in (m.a, m.g)]
         read += [x for w in plan.gradients if w.a is not None for x in (w.a, w.g)]
         self.given = {all_rows(x) for x in read}
@@ -32,7 +27,7 @@ class DevicePass:
     def run(self, arrays: OnDevice, buffers: Buffers, layout: Layout, more: bool) -> None:
         for p in () if self.backward else self.plan.hoisted:
             self._product_of_rows(arrays, p, buffers)
-        run_loop(self.loop, arrays, buffers, layout)
+        self.run_loop(arrays, buffers, layout)
         if not self.backward:
             return
         for p in self.plan.late:
@@ -42,6 +37,10 @@ class DevicePass:
         for w in self.plan.gradients:
             if w.a is not None:
                 self._weight_gradient(arrays, w, w.a, buffers, more)
+
+    def run_loop(self, arrays: OnDevice, buffers: Buffers, layout: Layout) -> None:
+        """All events of all steps; ``buffers`` has an array for each buffer of the loop."""
+        self.steps.run(arrays, buffers, layout)
 
     def _rows(self, buffers: Buffers, place: Place, width: int) -> Array:
         """A value in all rows."""

@@ -179,7 +179,7 @@ def scatter(device: Device, g: Array, index: Any, shape: tuple[int, ...]) -> Arr
     """Zeros of ``shape`` with ``g`` added where ``x[index]`` read."""
     if is_basic(index):
         out = move.full(device, shape, 0, g.dtype)
-        move.copy_into(device, out.cut(index if isinstance(index, tuple) else (index,)), g)
+        move.copy_into(device, g, out.cut(index if isinstance(index, tuple) else (index,)))
         return out
     rows, axes = _rows_of(index, shape)
     return move.reshape(device, add_rows(device, g, rows, math.prod(shape[:axes])), shape)
