@@ -60,7 +60,7 @@ class DeviceArray:
     def view(self, shape: Shape, strides: Shape, first: int = 0) -> Any:
         """The same memory walked otherwise, from element ``first`` on."""
         return type(self)(self.memory, shape, self.dtype, strides, self.offset + first * self.dtype.itemsize,
-                          self.base or self)  # fmt: skip
+                          self if self.base is None else self.base)  # fmt: skip
 
     def transpose(self, axes: Shape) -> Any:
         return self.view(tuple(self.shape[a] for a in axes), tuple(self.strides[a] for a in axes))

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from minigrad.kernels.cuda import gather, matmul, move, update
+from minigrad.kernels.cuda import gather, matmul, move, reduce, rows, update
 from minigrad.kernels.cuda.device import Array, Device
 from minigrad.kernels.cuda.elementwise import Elementwise
 from minigrad.kernels.loops import Shape
@@ -72,6 +72,17 @@ class Backend:
 
     def pad(self, x: Array, widths: Sequence[tuple[int, int]], constant_values: Any = 0) -> Array:
         return move.pad(self.device, x, widths, constant_values)
+
+    # ------------------------------------------------------------------ along axes
+
+    def reduce(self, name: str, x: Array, axes: tuple[int, ...]) -> Array:
+        return reduce.reduce(self.device, name, x, axes)
+
+    def cumsum(self, x: Array, axis: int) -> Array:
+        return reduce.cumsum(self.device, x, axis)
+
+    def rows(self, name: str, x: Array) -> Array:
+        return rows.rows(self.device, name, x)
 
     # ------------------------------------------------------------------ positions, which are arrays of the host
 
