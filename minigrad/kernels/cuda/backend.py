@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from minigrad.kernels.cuda import gather, matmul, move, reduce, rows, update
+from minigrad.kernels.cuda import gather, head, matmul, move, reduce, rows, update
 from minigrad.kernels.cuda.device import Array, Device
 from minigrad.kernels.cuda.elementwise import Elementwise
 from minigrad.kernels.loops import Shape
@@ -114,6 +114,12 @@ class Backend:
 
     def squares(self, *xs: Array) -> float:
         return update.squares(self.device, *xs)
+
+    def linear_cross_entropy(
+        self, x: Array, w: Array, bias: Array | None, targets: np.ndarray, weights: np.ndarray, smoothing: float,
+        wanted: Sequence[bool],
+    ) -> tuple[Array, list[Array | None]]:  # fmt: skip
+        return head.linear_cross_entropy(self.device, x, w, bias, targets, weights, smoothing, wanted)
 
     # ------------------------------------------------------------------ products
 

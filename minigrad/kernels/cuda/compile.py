@@ -24,6 +24,7 @@ if not hasattr(np, "row_stack"):  # numba-cuda 0.30 asks for it; NumPy 2.5 took 
 from numba import types
 
 try:
+    import _numba_cuda_redirector  # noqa: F401  (also where its .pth file is not read: pip install --target)
     from numba import cuda
     from numba.cuda import dispatcher
 
