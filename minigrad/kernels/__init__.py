@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from minigrad.errors import DeviceError, describe
 from minigrad.kernels import abstract, cpu, sparse
 
@@ -40,3 +42,10 @@ def named(name: str | None) -> Any:
         return found
     do = "import minigrad.testing.simt and call device() first" if name == "cuda-sim" else ""
     raise DeviceError(describe("device", repr(name), f"one of: {', '.join(sorted({*devices(), 'cuda'}))}", do))
+
+
+def on_gpu(x: Any) -> bool:
+    """Whether x is another package's array on a GPU."""
+    if isinstance(x, (np.ndarray, list, float)):
+        return False
+    return hasattr(x, "__cuda_array_interface__") or getattr(x, "__dlpack_device__", lambda: (1, 0))()[0] == 2
