@@ -176,7 +176,7 @@ def test_arrays_of_more_elements_than_are_counted_go_in_halves(monkeypatch):
     x, y = normal(3, 5, 7), normal(5, 1)
     monkeypatch.setattr(cuda_loops, "LIMIT", 20)
     equal(BINARY(put(x), put(y)), x + y)
-    assert len(names) == 8
+    assert len(names) == 7
 
 
 @given(st.integers(1, 2**31 - 1), st.integers(0, 2**31 - 1))
@@ -258,7 +258,8 @@ def test_copies_casts_and_views_equal_numpy(x, dtype):
         equal(K.reshape(y, (z.size,)), z.reshape(z.size))
         equal(K.reshape(y, (1, *z.shape, 1)), z.reshape(1, *z.shape, 1))
         equal(K.broadcast_to(y, (2, *z.shape)), np.broadcast_to(z, (2, *z.shape)))
-        equal(K.pad(y, [(1, 2)] * z.ndim, constant_values=1.5), np.pad(z, [(1, 2)] * z.ndim, constant_values=1.5))
+        if z.ndim:
+            equal(K.pad(y, [(1, 2)] * z.ndim, constant_values=2), np.pad(z, [(1, 2)] * z.ndim, constant_values=2))
         for axis in range(z.ndim):
             equal(K.concatenate([y, y, a if y is a else y], axis), np.concatenate([z, z, z], axis))
     if x.ndim > 1:

@@ -27,9 +27,9 @@ _WORDS = (cuda, load4, store4)
 
 
 def divider(n: int) -> tuple[int, int]:
-    """(m, s) with k // n = (k m) >> s for 0 <= k < LIMIT, without overflow in 64 bits."""
+    """(m, s) with k // n = (k m) >> s for 0 <= k < 2^31, without overflow in 64 bits."""
     s = (n - 1).bit_length()
-    return (LIMIT << s) // n + 1, 31 + s
+    return (1 << 31 + s) // n + 1, 31 + s
 
 
 def lowest(x: Array) -> tuple[Array, int]:
@@ -73,7 +73,8 @@ class Loops:
         return found
 
     def _plan(self, shape: Shape, strides: list[Shape], aligned: tuple[bool, ...]) -> Plan:
-        sizes, steps = fold(shape, strides)
+        order = sorted(range(len(shape)), key=lambda a: -abs(strides[-1][a]))  # as the result lies in memory
+        sizes, steps = fold(tuple([shape[a] for a in order]), [tuple([s[a] for a in order]) for s in strides])
         n, pattern = math.prod(sizes), ""
         if steps[-1][-1] == 1 and all(s[-1] == 0 or (s[-1] == 1 and fits) for s, fits in zip(steps, aligned)):
             even = sizes[-1] % 4 == 0 and all(t % 4 == 0 for s in steps if s[-1] for t in s[:-1])
