@@ -58,9 +58,10 @@ def _turn(device: Device, x: Array, to: Array) -> bool:
     sizes, steps = fold(tuple(to.shape[a] for a in rest), [tuple(s[a] for a in rest) for s in strides])
     if len(sizes) > 1 or sizes[0] > 65535:
         return False
-    n, m, (source, x_at), (out, out_at) = to.shape[i], to.shape[j], lowest(x), lowest(to)
-    device.launch(_TURN, to.dtype, (-(-n // 32) * -(-m // 32), sizes[0]), source, x_at, strides[0][j], steps[0][0], out,
-                  out_at, strides[1][i], steps[1][0], n, m)  # fmt: skip
+    n, m = to.shape[i], to.shape[j]
+    x_at, out_at = (sum((1 - k) * t for k, t in zip(to.shape, s) if t < 0) for s in strides)
+    device.launch(_TURN, to.dtype, (-(-n // 32) * -(-m // 32), sizes[0]), lowest(x), x_at, strides[0][j], steps[0][0],
+                  lowest(to), out_at, strides[1][i], steps[1][0], n, m)  # fmt: skip
     return True
 
 

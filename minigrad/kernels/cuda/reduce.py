@@ -221,10 +221,11 @@ def middle(device: Device, name: str, x: Array, a: int, r: int, b: int) -> Array
 
 def reduce(device: Device, name: str, x: Array, axes: tuple[int, ...]) -> Array:
     """``name`` ("sum", "max") over sorted, non-negative ``axes``, which stay with size 1."""
-    order = sorted(range(x.ndim), key=lambda i: -abs(x.strides[i]))
-    if not x.contiguous and x.transpose(order).contiguous:  # whatever the order of its axes in memory
-        turned = reduce(device, name, x.transpose(order), tuple(sorted(order.index(axis) for axis in axes)))
-        return turned.transpose([order.index(axis) for axis in range(x.ndim)])
+    if not x.contiguous:
+        order = sorted(range(x.ndim), key=lambda i: -abs(x.strides[i]))
+        if x.transpose(order).contiguous:  # another order of axes
+            turned = reduce(device, name, x.transpose(order), tuple(sorted(order.index(axis) for axis in axes)))
+            return turned.transpose([order.index(axis) for axis in range(x.ndim)])
     x, shape, last = move.contiguous(device, x), list(x.shape), len(axes) - 1
     if not x.size:
         return move.full(device, tuple([1 if i in axes else n for i, n in enumerate(shape)]), 0, x.dtype)
