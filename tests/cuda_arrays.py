@@ -1,14 +1,11 @@
-"""NumPy arrays put on the emulated device with the strides that they have, for the tests of the CUDA backend."""
+"""NumPy arrays put on the device with the strides that they have, for the tests of the CUDA backend."""
 
 import numpy as np
-import pytest
+from on_device import DEVICE
 
-pytest.importorskip("greenlet", reason="the emulated device needs greenlet: pip install 'minigrad[simt]'")
 from minigrad.kernels import named
-from minigrad.testing import simt
 
-simt.device()
-K = named("cuda-sim")
+K = named(DEVICE)
 
 
 def put(x):

@@ -15,6 +15,7 @@ from minigrad.kernels.loops import Shape, check_dtypes, row_major, spread
 
 
 class Launch(NamedTuple):
+    loops: Loops
     plan: Plan | None
     shape: Shape  # of the result, and so on
     dtype: np.dtype
@@ -32,6 +33,7 @@ class Elementwise:
         call = f"{name if text else parts[0].__name__}({', '.join(f'{{x{i}}}' for i in range(arity))})"
         takes = ["u1*" if condition else "T*", *["T*"] * (arity - 1), "u1*" if out else "T*"]
         self.loops = Loops(name, call, takes, text=text, parts=parts)
+        self.bools = Loops(f"{name}_bools", f"{call} != 0", takes, text=text, parts=parts)  # which are bytes, 0 or 1
         self._launches: dict[tuple, Launch] = {}
 
     def _launch(self, key: tuple, xs: tuple[Array, ...]) -> Launch:
@@ -41,18 +43,19 @@ class Elementwise:
         shape = broadcast_shapes(self.name, *[x.shape for x in xs])
         dtype, strides, size = np.dtype(self.out or dtypes[-1]), result_strides(xs, shape), math.prod(shape)
         all_strides = *[spread(x.shape, x.strides, len(shape)) for x in xs], strides
-        plan = self.loops.plan(shape, all_strides, [*map(is_aligned, xs), True]) if size else None
+        loops = self.bools if dtypes[-1].kind == "b" else self.loops
+        plan = loops.plan(shape, all_strides, [*map(is_aligned, xs), True]) if size else None
         if len(self._launches) > 4096:  # shapes that never repeat must not pile up
             self._launches.clear()
-        found = self._launches[key] = Launch(plan, shape, dtype, strides, size * dtype.itemsize)
+        found = self._launches[key] = Launch(loops, plan, shape, dtype, strides, size * dtype.itemsize)
         return found
 
     def __call__(self, *xs: Any) -> Any:
         key = tuple([(x.shape, x.strides, x.dtype, x.offset & 31) for x in xs])
-        plan, shape, dtype, strides, size = self._launches.get(key) or self._launch(key, xs)
+        loops, plan, shape, dtype, strides, size = self._launches.get(key) or self._launch(key, xs)
         out = self.device.array_type(self.device.allocate(size), shape, dtype, strides)
         if size:
-            self.loops.run(self.device, xs[-1].dtype, plan, xs, out)
+            loops.run(self.device, xs[-1].dtype, plan, xs, out)
         return out
 
 

@@ -22,7 +22,7 @@ from minigrad.kernels.cuda.loops import LIMIT, divider
 SHORT = 16  # numbers that one thread takes alone
 WARP = 1024  # that one warp takes
 SERIAL = 512  # at most that one thread adds up one after another
-STEPS = 16  # at least that are worth another block
+STEPS = 8  # at least that are worth another block
 
 
 def join(x, y, largest):
@@ -140,7 +140,7 @@ def block_kernel(x, out, r, parts, length, largest, wide):
 
 def columns_kernel(x, out, r, b, width, tiles, parts, length, largest):
     """out (a, parts, b) = x (a, r, b) reduced in parts of ``length`` rows: a block for each part of ``width`` columns,
-    its threads side by side on as many rows as it can hold; their results are joined in shared memory."""
+    its threads, 256 at most, side by side on as many rows as they can hold; their results meet in shared memory."""
     shared = cuda.shared.array(256, T)
     tile, part = cuda.blockIdx.x % tiles, cuda.blockIdx.x // tiles % parts
     i = cuda.blockIdx.x // (tiles * parts)
