@@ -66,6 +66,14 @@ def test_a_row_that_nearly_all_positions_name(repeats, width):
     np.testing.assert_array_equal(*found)
 
 
+@pytest.mark.parametrize("rows", [2**16, 2**16 + 1])
+def test_positions_of_more_than_16_bits(rows):
+    positions = np.array([rows - 1, 0, 3, rows - 1])
+    g = drawn(0, (4, 1))
+    found = K.to_numpy(K.add_rows(K.from_numpy(g), positions, rows))
+    np.testing.assert_array_equal(found, cpu.add_rows(g, positions, rows))
+
+
 @given(st.lists(SIZES, min_size=1, max_size=3), DTYPES)
 def test_pick_and_place(shape, dtype):
     x = drawn(1, shape, dtype)
