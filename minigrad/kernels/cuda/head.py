@@ -63,7 +63,7 @@ def head_kernel(z, bias, targets, weights, losses, smoothing, classes, biased, g
 
 
 _ROWS = Kernel(head_kernel, "T* T* i8* T* T* T i8 i8 i8")
-_ELEMENTS, _ROWS_AT_LEAST = 2**23, 256  # of a block; so that it fits in the cache
+_ELEMENTS, _ROWS_AT_LEAST = 2**23, 256  # of a block, 32 MiB of float32: less than the L2 cache of an A100 or H100
 
 
 def linear_cross_entropy(
