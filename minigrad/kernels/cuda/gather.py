@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from minigrad.kernels.cpu.gather import is_basic
+from minigrad.kernels.cpu.gather import is_basic, order_of
 from minigrad.kernels.cuda import move
 from minigrad.kernels.cuda.device import Array, Device
 from minigrad.kernels.cuda.kernel import Kernel
@@ -100,8 +100,8 @@ def _lanes(width: int, *xs: Array) -> tuple[int, int]:
 def _put(device: Device, *positions: np.ndarray) -> list[Array]:
     """Positions of the host on the device, copied at once."""
     sizes = [p.size for p in positions]
-    both = device.put(np.concatenate([p.ravel() for p in positions]).astype(np.int64, copy=False))
-    return [both.view((n,), (1,), end - n) for n, end in zip(sizes, np.cumsum(sizes).tolist())]
+    whole = device.put(np.concatenate([p.ravel().astype(np.int64, copy=False) for p in positions]))
+    return [whole.view((n,), (1,), end - n) for n, end in zip(sizes, np.cumsum(sizes).tolist())]
 
 
 def take(device: Device, x: Array, positions: np.ndarray, axis: int) -> Array:
@@ -124,7 +124,7 @@ def add_rows(device: Device, g: Array, positions: np.ndarray, rows: int) -> Arra
     g, goals = move.contiguous(device, g), positions.ravel()
     if not g.size:
         return total
-    order = np.argsort(goals, kind="stable")
+    order = order_of(goals)
     goals = goals[order]
     lanes, shift = _lanes(width, g)
     while True:
