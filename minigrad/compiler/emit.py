@@ -13,10 +13,11 @@ from typing import Any
 
 import numpy as np
 
+from minigrad.compiler.arrays import HOST
 from minigrad.compiler.graph import MEMORY, Matrix, Value
 from minigrad.compiler.plan import Buffer, MemoryGradient, Pass, Place, Plan, Product, WeightGradient
 from minigrad.compiler.rows import RowFunction, Slots
-from minigrad.kernels.cpu import gemm, members, micro, shares
+from minigrad.kernels.cpu import gemm, members, micro, parallel, shares
 from minigrad.kernels.cpu.build import emit, load
 
 _HEAD = """
@@ -294,6 +295,7 @@ class CellKernel:
     """The two compiled passes of a plan, for one dtype. ``stand_in`` stands for any S in the plan (``sized.py``)."""
 
     stand_in: int | None = None
+    arrays = HOST
 
     def __init__(self, name: str, plan: Plan, dtype: np.dtype):
         self.plan, self.dtype = plan, dtype
@@ -308,3 +310,6 @@ class CellKernel:
         self.module = load(f"cell_{name}_{dtype.name}", self.source)
         self.forward, self.backward = forward.loop(), backward.loop()
         self.y_widths, self.dx_widths = [v.width for v in plan.cell.ys], [v.width for v in plan.cell.d_xs]
+
+    def workers(self, batch: int) -> int:
+        return parallel.workers()

@@ -12,7 +12,7 @@ from typing import Any
 from minigrad.compiler.emit import CellKernel
 from minigrad.compiler.plan import Plan
 from minigrad.compiler.reader import CannotCompile
-from minigrad.compiler.run import Sequence, together
+from minigrad.compiler.run import HostSequence, together
 from minigrad.compiler.sized import Shapes, Sized, memory_size, patterns, sized
 from minigrad.compiler.trace import CellGraph, trace
 from minigrad.engine import Operation, Tensor, apply, is_recording
@@ -181,15 +181,15 @@ def run_fused(kernels: list[CellKernel], definition: Callable, calls: list[Call]
     parts = _parts([sum(map(len, call.groups)) for call in calls])
     outputs = _parts([len(k.plan.cell.ys) + len(k.plan.cell.states) for k in kernels])
 
-    def forward(backend: Any, *arrays: Any, calls: list[Call], runs: list[Sequence]) -> tuple:
+    def forward(backend: Any, *arrays: Any, calls: list[Call], runs: list[HostSequence]) -> tuple:
         for call, kernel, part in zip(calls, kernels, parts):
             given = iter(arrays[part])
             xs, states, params = ([next(given) for _ in group] for group in call.groups)
-            runs.append(Sequence(kernel, xs, states, params, call.lengths, call.reverse, call.every))
+            runs.append(HostSequence(kernel, xs, states, params, call.lengths, call.reverse, call.every))
         found = together([run.forward() for run in runs])
         return tuple([array for ys, final in found for array in (*ys, *final)])
 
-    def rule(g: tuple, y: Any, *inputs: Tensor, calls: list[Call], runs: list[Sequence]) -> list[Tensor | None]:
+    def rule(g: tuple, y: Any, *inputs: Tensor, calls: list[Call], runs: list[HostSequence]) -> list[Tensor | None]:
         if is_recording():  # a derivative of this derivative may be wanted: differentiate the definition
             results = [_of_definition(call, inputs[part]) for call, part in zip(calls, parts)]
             return by_definition([y for ys in results for y in ys], g, inputs)
