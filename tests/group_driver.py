@@ -41,7 +41,13 @@ class GroupKernel:
     def __init__(self, call, device, shape: Shape):
         graph = _graph(call)
         assert not isinstance(graph, str), graph
-        self.plan, self.dtype, self.arrays, self.device, self.shape = Plan(graph), call.groups[0][0].dtype, HOST, device, shape
+        self.plan, self.dtype, self.arrays, self.device, self.shape = (
+            Plan(graph),
+            call.groups[0][0].dtype,
+            HOST,
+            device,
+            shape,
+        )
         self.loops = {"forward": GroupLoop("forward", self.plan, self.plan.forward, False),
                       "backward": GroupLoop("backward", self.plan, self.plan.backward, True)}  # fmt: skip
         self.forward = self.backward = SimpleNamespace(given=Everything(), buffers=self.loops["backward"].buffers)
@@ -130,7 +136,9 @@ def drain(passes):
 def run(call, device, shape):
     """ys, final states, and a function from their cotangents to those of all inputs."""
     xs, states, params = ([np.array(t.data) for t in group] for group in call.groups)
-    sequence = GroupSequence(GroupKernel(call, device, shape), xs, states, params, call.lengths, call.reverse, call.every)
+    sequence = GroupSequence(
+        GroupKernel(call, device, shape), xs, states, params, call.lengths, call.reverse, call.every
+    )
     ys, final = drain(sequence.forward())
     wanted = [True] * sum(map(len, call.groups))
     return ys, final, lambda gys, gs: drain(sequence.backward(gys, gs, wanted))

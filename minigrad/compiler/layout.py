@@ -166,4 +166,6 @@ def _ragged(steps: int, lengths: bytes, reverse: bool, arrays: Host) -> Ragged:
 
 
 def layout(steps: int, batch: int, lengths: np.ndarray | None, reverse: bool, arrays: Host = HOST) -> Layout:
-    return whole(steps, batch, reverse, arrays) if lengths is None else _ragged(steps, lengths.tobytes(), reverse, arrays)
+    return (
+        whole(steps, batch, reverse, arrays) if lengths is None else _ragged(steps, lengths.tobytes(), reverse, arrays)
+    )

@@ -14,7 +14,7 @@ import numpy as np
 
 from minigrad.compiler.cuda.ownership import BLOCK, GROUP, Phase, barriers, phases
 from minigrad.compiler.cuda.products import column_of, keep_columns, member_product, step_product
-from minigrad.compiler.cuda.rows import Columns, Table, Warp
+from minigrad.compiler.cuda.rows import Table, Warp
 from minigrad.compiler.graph import Matrix
 from minigrad.compiler.plan import Pass, Place, Plan, Product
 from minigrad.kernels.cuda.device import Device
@@ -91,46 +91,50 @@ _KEPT = """    weights = shared
 _PACKED = """    weights = packed
     kept, staged = cuda.blockIdx.x * owned, 0"""
 
-_LOOP = """b, j = first + row_{i}, low_{i} + column_{i}
+_RANGE = """low_{i}, high_{i} = {size} * part // parts, {size} * (part + 1) // parts
+wide_{i} = max(1, min(high_{i} - low_{i}, threads))
+down_{i} = threads // wide_{i}
+row_{i} = first + tid // wide_{i} if tid < down_{i} * wide_{i} else last
+begin_{i} = low_{i} + tid % wide_{i}"""
+
+_LOOP = """b = row_{i}
 while b < stop:
+    j = begin_{i}
+    while j < high_{i}:
 {lines}
-    b += down_{i}
-    j += right_{i}
-    if j >= low_{i} + own_{i}:
-        j -= own_{i}
-        b += 1"""
+        j += wide_{i}
+    b += down_{i}"""
 
-_LOOP_BEFORE = """low_{i} = {size} * part // parts
-own_{i} = {size} * (part + 1) // parts - low_{i}
-row_{i} = tid // own_{i} if own_{i} > 0 else batch
-column_{i} = tid % own_{i} if own_{i} > 0 else 0
-down_{i} = threads // own_{i} if own_{i} > 0 else 0
-right_{i} = threads % own_{i} if own_{i} > 0 else 0"""
-
-_PRODUCT_BEFORE = """columns_{i} = n_{i} // tile_{i} * own_{t}
+_PRODUCT_BEFORE = """columns_{i} = n_{i} // {tile} * (high_{t} - low_{t})
 width_{i} = max(1, min(columns_{i}, threads))
 splits_{i} = threads // width_{i}
 c_{i}, q_{i} = tid % width_{i}, tid // width_{i}
-to_{i} = column_of(c_{i}, own_{t}, tile_{i}, low_{t})"""
+to_{i} = column_of(c_{i}, {tile}, low_{t}, high_{t})"""
 
-_KEEP = """keep_columns({p}, {at}, {p}_row, {turned}, k_{i}, n_{i} // tile_{i}, tile_{i}, low_{t}, own_{t}, weights, {kept})"""
+_KEEP = "keep_columns({p}, {at}, {p}_row, {turned}, k_{i}, n_{i}, {tile}, low_{t}, high_{t}, weights, {kept})"
 
-_PRODUCT = """for b in range(first, stop, M):
-    step_product({x}, {x_at}, {x_row}, stop - b, k_{i}, weights, {kept}, columns_{i}, width_{i}, splits_{i}, c_{i}, q_{i},
-                 to_{i}, own_{t}, tile_{i}, low_{t}, shared, staged, partial, chunk, {z}, {z_at}, {z_row}, {add})"""
+_PRODUCT = """b = first
+while b < stop:
+    step_product({x}, {x_at}, {x_row}, min(stop - b, M), k_{i}, weights, {kept}, columns_{i}, width_{i}, splits_{i},
+                 c_{i}, q_{i}, to_{i}, {tile}, low_{t}, high_{t}, shared, staged, partial, chunk,
+                 {z}, {z_at}, {z_row}, {add})
+    b += M"""
 
-_WARP = """for b in range(first + part + parts * warp, stop, parts * warps):
-{lines}"""
+_WARP = """b = first + part + parts * warp
+while b < stop:
+{lines}
+    b += parts * warps"""
 
-_MEMBERS = """for tile in range(0, n_{i}, tile_{i}):
-    b, j = first + row_{t}, low_{t} + column_{t}
-    while b < stop:
-        member_product({x}, {x_at}, k_{i}, {memory}, {memory_at}, {strides}, tile + j, {z}, {z_at}, {add})
-        b += down_{t}
-        j += right_{t}
-        if j >= low_{t} + own_{t}:
-            j -= own_{t}
-            b += 1"""
+_MEMBERS = """b = row_{t}
+while b < stop:
+    n = begin_{t}
+    while n < high_{t}:
+        j = n
+        while j < n_{i}:
+            member_product({x}, {x_at}, k_{i}, {memory}, {memory_at}, {strides}, j, {z}, {z_at}, {add})
+            j += {tile}
+        n += wide_{t}
+    b += down_{t}"""
 
 
 def _indented(text: str, by: int) -> str:
@@ -162,7 +166,7 @@ class GroupLoop:
         """The columns of a width that a part owns, and where a thread begins in them."""
         if size not in self._ranges:
             i = self._ranges[size] = len(self._ranges)
-            self._prologue.append(_LOOP_BEFORE.format(i=i, size=size))
+            self._prologue.append(_RANGE.format(i=i, size=size))
         return self._ranges[size]
 
     def _event(self, i: int, phase: Phase) -> str:
@@ -171,7 +175,7 @@ class GroupLoop:
         self._functions |= phase.work.functions
         if isinstance(phase.work, Warp):
             return _WARP.format(lines=_indented("\n".join(phase.work.lines), 4))
-        loops = [_LOOP.format(i=self._range(loop.size), lines=_indented("\n".join(loop.lines), 4))
+        loops = [_LOOP.format(i=self._range(loop.size), lines=_indented("\n".join(loop.lines), 8))
                  for loop in phase.work.loops]  # fmt: skip
         return "\n".join(loops)
 
@@ -179,8 +183,8 @@ class GroupLoop:
         m, table = p.matrix, self.table
         table.named(f"k_{i}", m.k)
         table.named(f"n_{i}", m.n)
-        t = self._range(table.named(f"tile_{i}", tile))
-        names = {"i": i, "t": t, "add": int(p.add), "x": p.operand.buffer.name, "x_at": table.element(p.operand, "b"),
+        size = table.loop(tile)
+        names = {"i": i, "t": self._range(size), "tile": size, "add": int(p.add), "x": p.operand.buffer.name, "x_at": table.element(p.operand, "b"),
                  "x_row": table.width(p.operand.buffer), "z": p.to.buffer.name, "z_at": table.element(p.to, "b"),
                  "z_row": table.width(p.to.buffer)}  # fmt: skip
         if m.memory:

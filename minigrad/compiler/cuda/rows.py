@@ -59,6 +59,10 @@ class Table(Slots):
             return f"w_{buffer.name}"
         return self.named(f"w_{buffer.name}", buffer.width)
 
+    def loop(self, width: int) -> str:
+        """The size of loops over so many columns."""
+        return self.size(("loop", width), width)
+
     def element(self, place: Place, b: str) -> str:
         """The index, in its buffer, of the first number of row b of a place; the sum over all steps has a row for each
         member, too."""
@@ -117,6 +121,9 @@ class _Thread(RowFunction):
             self.reads.append(access)
         return f"{self._index(place, j)} {'+=' if add else '='} {value}"
 
+    def _size(self, key: tuple, value: int) -> str:
+        return self.slots.loop(value)
+
     def _index(self, place: Place, j: str) -> str:
         new = len(self.arrays)
         name = f"{self._array(place)}_at"
@@ -139,7 +146,7 @@ class Columns(_Thread):
         self._apart("1", 1, lambda: super(Columns, self)._write_single(stores))
 
     def _write_loop(self, width: int, reductions: list[Value], stores: list[Store]) -> None:
-        size = self._size(("width", self.name, width), width)
+        size = self.slots.loop(width)
         self._apart(size, width, lambda: super(Columns, self)._write_loop(width, reductions, stores))
 
     def _apart(self, size: str, width: int, write: Callable[[], None]) -> None:
