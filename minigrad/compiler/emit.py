@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 
 from minigrad.compiler.arrays import HOST
-from minigrad.compiler.graph import MEMORY, Matrix, Value
-from minigrad.compiler.plan import Buffer, MemoryGradient, Pass, Place, Plan, Product, WeightGradient
+from minigrad.compiler.graph import Matrix
+from minigrad.compiler.plan import Buffer, MemoryGradient, Pass, Place, Plan, Product, WeightGradient, all_rows
 from minigrad.compiler.rows import RowFunction, Slots
 from minigrad.kernels.cpu import gemm, members, micro, parallel, shares
 from minigrad.kernels.cpu.build import emit, load
@@ -56,12 +56,6 @@ ROW = {
 
 _GIVEN = ("steps", "batch", "rows", "layout", "shares", "more")  # by every call
 _FIXED = ("gemm", "pack", "constants")
-
-
-def all_rows(place: Place) -> str:
-    """The name under which a call gives the rows of a value for all steps, one behind another."""
-    name = place.buffer.name
-    return name if place.buffer.rows == "time" else f"rows_{name}"
 
 
 @dataclass
@@ -149,18 +143,11 @@ class _Text:
 
     def _loop(self) -> list[str]:
         lines = []
-        stored = {t.value.number for t in self.work.stores if not t.add}
         for event, ready in zip(self.work.events, self.work.ready):
             if isinstance(event, Product):
                 lines.append(self._product(event))
                 continue
-
-            def place(v: Value, ready: set[int] = ready) -> Place | None:
-                if v.base.kind in MEMORY:
-                    return self.plan.leaf(v)
-                there = v.number in ready or (self.backward and v.number not in stored)
-                return self.plan.placed.get(v.number) if there else None
-
+            place = self.plan.places(self.work, ready)
             rows = RowFunction(f"{self.name}_rows{len(self.units)}", event, place, self.slots)
             self.functions |= rows.functions
             self.units.append(rows.text())
@@ -310,6 +297,11 @@ class CellKernel:
         self.module = load(f"cell_{name}_{dtype.name}", self.source)
         self.forward, self.backward = forward.loop(), backward.loop()
         self.y_widths, self.dx_widths = [v.width for v in plan.cell.ys], [v.width for v in plan.cell.d_xs]
+
+    @property
+    def home(self) -> str:
+        """Where the source lies."""
+        return str(self.module.__file__)
 
     def workers(self, batch: int) -> int:
         return parallel.workers()

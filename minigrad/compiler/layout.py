@@ -36,6 +36,11 @@ class Layout:
     members: Any
     entry: Any
 
+    @cached_property
+    def on_device(self) -> Array:
+        """``table``, one step behind another, among the arrays."""
+        return self.arrays.table(self.table.ravel())
+
     def shares(self, workers: int) -> int:
         """Where the first member of each worker stands; all have about the same number of rows."""
         found = self._shares.get(workers)
@@ -64,6 +69,10 @@ class Layout:
     def room(self, width: int, dtype: np.dtype) -> Array:
         """Memory for rows, which ``unpack`` takes."""
         return self.arrays.empty((self.rows, width), dtype)
+
+    def by_step(self, rows: Array) -> Array:
+        """(rows, n) to (T B, n), member b of step s in row s B + b, 0 behind the ends."""
+        return rows
 
     def sort(self, state: Array) -> Array:
         return state
@@ -134,6 +143,7 @@ class Ragged(Layout):
         self.members, self.before = arrays.table(members), arrays.table(self.table[step, 1] + members)
         self.last = arrays.table(np.where(self.ends > 0, batch + self.off[self.ends - 1] + one, one))
         self.entry = arrays.table(self.ends % 2 * batch + one)
+        self._by_step = arrays.table(step * batch + members)
 
     def _cuts(self, workers: int) -> np.ndarray:
         done = np.concatenate([[0], np.cumsum(self.ends)])
@@ -145,9 +155,15 @@ class Ragged(Layout):
         return self.arrays.take(x.reshape((self.steps * self.batch, x.shape[2])), self.index)
 
     def unpack(self, rows: Array) -> Array:
+        return self._apart(rows, self.index).reshape((self.steps, self.batch, rows.shape[1]))
+
+    def by_step(self, rows: Array) -> Array:
+        return self._apart(rows, self._by_step)
+
+    def _apart(self, rows: Array, places: Array) -> Array:
         out = self.arrays.zeros((self.steps * self.batch, rows.shape[1]), rows.dtype)
-        self.arrays.put(out, self.index, rows)
-        return out.reshape((self.steps, self.batch, rows.shape[1]))
+        self.arrays.put(out, places, rows)
+        return out
 
     def sort(self, state: Array) -> Array:
         return self.arrays.take(state, self.order)
@@ -166,6 +182,6 @@ def _ragged(steps: int, lengths: bytes, reverse: bool, arrays: Host) -> Ragged:
 
 
 def layout(steps: int, batch: int, lengths: np.ndarray | None, reverse: bool, arrays: Host = HOST) -> Layout:
-    return (
-        whole(steps, batch, reverse, arrays) if lengths is None else _ragged(steps, lengths.tobytes(), reverse, arrays)
-    )
+    if lengths is None:
+        return whole(steps, batch, reverse, arrays)
+    return _ragged(steps, lengths.tobytes(), reverse, arrays)

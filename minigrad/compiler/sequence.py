@@ -89,7 +89,8 @@ class Run:
 
     def __init__(self, kernel: Kernel, rows: list[Array], states: list[Array], params: list[Array], layout: Layout):
         self.kernel, self.plan, self.dtype, self.layout, self.states = kernel, kernel.plan, kernel.dtype, layout, states
-        self.arrays, self.given = kernel.arrays, self._nothing()
+        self.arrays = kernel.arrays
+        self.given = self._nothing()
         for i, x in enumerate(rows):
             self.given.give(f"x{i}", x)
         for i, p in enumerate(params):

@@ -4,15 +4,31 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 
+from minigrad.errors import DeviceError, describe
 from minigrad.kernels.cuda.array import DeviceArray, Shape
 from minigrad.kernels.cuda.kernel import File, Kernel
 
 Array = Any  # DeviceArray
+
+
+class Graph:
+    """Launches that ``Device.capture`` recorded, to be run as often as wanted on the same arrays, which it holds."""
+
+    def __init__(self) -> None:
+        self.launches: list[tuple] = []  # arguments of Device.start
+        self.run: Callable[[], None] | None = None
+
+    def launch(self) -> None:
+        if self.run is None:
+            do = "leave the 'with' before"
+            raise DeviceError(describe("graph", "a launch while it is recorded", "a graph that is complete", do))
+        self.run()
 
 
 class Device(ABC):
@@ -34,6 +50,7 @@ class Device(ABC):
     def __init__(self) -> None:
         self.array_type: type[DeviceArray] = type("Array", (DeviceArray,), {"device": self, "__slots__": ()})
         self._compiled: dict[tuple[Kernel, np.dtype], tuple[Any, int]] = {}
+        self._recorded: Graph | None = None
 
     # ------------------------------------------------------------------ what a kind of device brings
 
@@ -89,7 +106,34 @@ class Device(ABC):
             threads = kernel.threads or self.threads
             compiled = self.compile(kernel.file(dtype, self.vocabulary), threads, kernel.max_registers)
             found = self._compiled[kernel, dtype] = compiled, threads
-        self.start(found[0], grid, found[1], args, shared, cooperative)
+        launch = found[0], grid, found[1], args, shared, cooperative
+        if self._recorded is None:
+            self.start(*launch)
+        else:
+            self._recorded.launches.append(launch)
+
+    @contextmanager
+    def capture(self) -> Iterator[Graph]:
+        """``with device.capture() as graph:`` records what is launched inside, and runs none of it; ``graph.launch()``
+        does, as often as wanted. Uploads and downloads are not recorded: they happen at once."""
+        if self._recorded is not None:
+            do = "record the inner launches with the outer ones"
+            raise DeviceError(describe("graph", "a capture inside of a capture", "one at a time", do))
+        graph = self._recorded = Graph()
+        try:
+            yield graph
+        finally:
+            self._recorded = None
+        graph.run = self.instantiate(graph.launches)
+
+    def instantiate(self, launches: list[tuple]) -> Callable[[], None]:
+        """A function that runs recorded launches in their order; a GPU makes one graph of them."""
+
+        def run() -> None:
+            for launch in launches:
+                self.start(*launch)
+
+        return run
 
     def blocks(self, items: int) -> int:
         """A grid for a kernel whose threads walk over ``items`` with the stride of the grid."""

@@ -1,0 +1,232 @@
+"""The machine code of minigrad's CUDA kernels without a GPU: which kernels there are, and what the compiler makes of them.
+
+``kernels()`` finds them by running every operation, its gradients and recurrent layers on a device that computes
+nothing and notes what it is asked to launch. ``look`` compiles one and reads its machine code.
+"""
+
+import re
+import subprocess
+import sys
+import tempfile
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
+from importlib import import_module, metadata
+
+import numpy as np
+
+import minigrad as mg
+from minigrad.errors import MinigradError
+from minigrad.kernels import BACKENDS, register
+from minigrad.kernels.cuda.backend import Backend
+from minigrad.kernels.cuda.device import Device
+from minigrad.kernels.cuda.kernel import KERNELS
+from minigrad.kernels.cuda.language import INSTRUCTIONS
+from minigrad.ops import REGISTRY
+from test_ops import materialise
+
+ARCHITECTURES = ((7, 5), (8, 0), (9, 0, "a"))
+THREADS = 256  # of a block where the kernel leaves it open, as on a GPU
+REGISTERS = 65536  # of a multiprocessor, and so of a block
+SHARED = 48 * 1024  # bytes of a block that the compiler may lay out; more is asked for at the launch
+PACKAGES = ("numba", "numba-cuda", "nvidia-cuda-nvrtc", "nvidia-nvvm", "nvidia-nvjitlink")
+
+
+class Collecting(Device):
+    """A device that computes nothing and notes what it should launch."""
+
+    name, vocabulary = "cuda-collecting", "minigrad.kernels.cuda.vocabulary"
+    capability, multiprocessors, threads, shared_limit = (9, 0, "a"), 132, THREADS, 227 * 1024
+
+    def __init__(self):
+        super().__init__()
+        self.seen = {}  # (name of the kernel, dtype, its file) -> kernel
+
+    def allocate(self, size):
+        return size
+
+    def upload(self, to, values):
+        pass
+
+    def download(self, x):
+        return np.zeros(x.shape, x.dtype)
+
+    def compile(self, file, threads, max_registers):
+        return file
+
+    def start(self, compiled, grid, threads, args, shared, cooperative):
+        pass
+
+    def synchronize(self):
+        pass
+
+    def launch(self, kernel, dtype, grid, *args, **options):
+        self.seen[kernel.file(dtype, self.vocabulary).stem] = kernel, np.dtype(dtype)
+        super().launch(kernel, dtype, grid, *args, **options)
+
+
+@contextmanager
+def collecting():
+    device = Collecting()
+    register(Backend(device))
+    try:
+        yield device
+    finally:
+        del BACKENDS[device.array_type]
+
+
+# ------------------------------------------------------------------------------------------------ which kernels
+
+RECURRENT = (  # layers that the compiler of cells has a whole kernel for
+    lambda: mg.nn.RNN(5, 7), lambda: mg.nn.GRU(5, 7), lambda: mg.nn.GRU(5, 7, reset="after"), lambda: mg.nn.LSTM(5, 7),
+    lambda: mg.nn.LSTM(5, 7, bidirectional=True),
+)  # fmt: skip
+
+
+def _operations(dtype):
+    """Every operation of the registry, in every way of calling it that the tests know."""
+    for record in REGISTRY.values():
+        for i, (args, attrs) in enumerate(record.cases):
+            arrays, fill = materialise(np.random.default_rng(i), record, args)
+            arrays = [a.astype(dtype) for a in arrays]
+
+            def run(device, record=record, arrays=arrays, fill=fill, attrs=attrs):
+                return record.function(*fill([mg.tensor(a, record.gradient, device=device) for a in arrays]), **attrs)
+
+            yield f"{record.name}, case {i}", run
+
+
+def _layers(dtype):
+    for i, make in enumerate(RECURRENT):
+
+        def run(device, make=make):
+            layer = make().to(device)
+            x = mg.tensor(np.zeros((4, 3, 5), dtype), True, device=device)
+            return layer(x, lengths=np.array([4, 2, 0]))[0]
+
+        yield f"recurrent layer {i}", run
+
+
+@cache
+def kernels(dtype):
+    """([(kernel, dtype)], {what could not be run on a device: why})."""
+    failed = {}
+    with collecting() as device:
+        for name, run in (*_operations(dtype), *_layers(dtype)):
+            try:
+                ys = run(device.name)
+                for y in ys if isinstance(ys, (tuple, list)) else (ys,):
+                    if y.requires_grad:
+                        y.backward(mg.tensor(np.zeros(y.shape, y.dtype), device=device.name), retain_graph=True)
+            except (MinigradError, AttributeError, NotImplementedError) as error:
+                failed[name] = f"{type(error).__name__}: {error}"
+    found = {
+        **device.seen,
+        **{k.file(np.dtype(dtype)).stem: (k, np.dtype(dtype)) for k in KERNELS if dtype in k.dtypes},
+    }
+    return [found[stem] for stem in sorted(found)], failed
+
+
+def runs_on(kernel, dtype, capability):
+    """Whether the architecture has the instructions that the kernel names."""
+    words = set(re.findall(r"\w+", kernel.file(np.dtype(dtype)).text))
+    return all(INSTRUCTIONS[w].since <= capability[:2] for w in words & set(INSTRUCTIONS))
+
+
+# ------------------------------------------------------------------------------------------------ what they become
+
+_OPCODE = re.compile(r"^\s+/\*[0-9a-f]{4,}\*/\s+(?:@!?U?P\w+\s+)?([A-Z][A-Z0-9_.]*)", re.MULTILINE)
+_DOUBLE = re.compile(r"D(ADD|MUL|FMA|SETP|MNMX|MMA)\b|.*(F64|64H)")
+_ANGLES = re.compile(r"import (sin|cos)$", re.MULTILINE)  # CUDA's reduce large angles in float64
+NOTABLE = (  # in the table: how instructions begin, and what they are
+    ("HMMA", "HMMA"), ("HGMMA", "HGMMA"), ("LDG.E.128", "LDG.128"), ("STG.E.128", "STG.128"), ("LDGSTS", "LDGSTS"),
+    ("LDSM", "LDSM"), ("SHFL", "SHFL"), ("BAR", "BAR"), ("MUFU", "MUFU"), ("CALL", "CALL"),
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Look:
+    """A compiled kernel: what ptxas says of it, and the opcodes of its machine code."""
+
+    name: str
+    dtype: str
+    capability: tuple
+    threads: int
+    registers: int
+    shared: int
+    stack: int
+    spills: int
+    opcodes: tuple[str, ...]
+
+    def count(self, start):
+        return sum(op.startswith(start) for op in self.opcodes)
+
+    def doubles(self):
+        return sorted({op for op in self.opcodes if _DOUBLE.match(op)})
+
+
+def opcodes(cubin):
+    tool = import_module("cuda.pathfinder").find_nvidia_binary_utility("nvdisasm")
+    with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
+        file.write(cubin)
+        file.flush()
+        text = subprocess.run([tool, "-c", file.name], capture_output=True, text=True, check=True).stdout
+    return tuple(_OPCODE.findall(text))
+
+
+def look(kernel, dtype, capability):
+    from minigrad.kernels.cuda.compile import build
+
+    file, threads = kernel.file(np.dtype(dtype)), kernel.threads or THREADS
+    code = build(file.text, file.stem, file.takes, capability, threads, kernel.max_registers)
+    return Look(kernel.name, np.dtype(dtype).name, capability, threads, code.registers, code.shared, code.stack,
+                code.spills, opcodes(code.cubin))  # fmt: skip
+
+
+def complaints(kernel, found):
+    """What is wrong with the machine code of a kernel."""
+    promises = [p for p in getattr(kernel, "promises", ()) if not found.count(p)]
+    text = kernel.file(np.dtype(found.dtype)).text
+    meant = found.dtype == "float64" or getattr(kernel, "meant_f64", False) or _ANGLES.search(text)
+    doubles = [] if meant else found.doubles()
+    wrong = {
+        "spills": found.spills, "stack": found.stack, "no promised": promises, "float64": doubles,
+        "registers": found.registers if found.registers * found.threads > REGISTERS else 0,
+        "shared": found.shared if found.shared > SHARED else 0,
+    }  # fmt: skip
+    return [f"{found.name} {found.dtype}: {what} {value}" for what, value in wrong.items() if value]
+
+
+# ------------------------------------------------------------------------------------------------ the table of docs/
+
+HEAD = """# The CUDA kernels as compiled
+
+Every kernel that the operations, their gradients and the recurrent layers launch, compiled without a GPU by the same
+path as on one, for sm_90a. `tests/test_cuda_offline.py` compiles them for sm_75, sm_80 and sm_90a, and asserts: no
+spilled registers, no stack, no more registers than a block can have, no float64 instruction in a kernel of float32
+(but for sums that are meant to be kept in float64), and the instructions that a kernel promises.
+
+Registers of a thread, bytes of shared memory that the compiler lays out for a block, and how many of some instructions
+the machine code has. Written by `python tests/cuda_code.py > docs/cuda_kernels.md` with {versions}.
+
+| kernel | dtype | threads | registers | shared | notable instructions |
+| --- | --- | ---: | ---: | ---: | --- |
+"""
+
+
+def versions():
+    return ", ".join(f"{p} {metadata.version(p)}" for p in PACKAGES)
+
+
+def page():
+    rows = {row(look(*case, ARCHITECTURES[-1])) for dtype in ("float32", "float64") for case in kernels(dtype)[0]}
+    return HEAD.format(versions=versions()) + "\n".join(sorted(rows)) + "\n"
+
+
+def row(x):
+    notes = ", ".join(f"{n} {short}" for start, short in NOTABLE if (n := x.count(start)))
+    return f"| `{x.name}` | {x.dtype} | {x.threads} | {x.registers} | {x.shared} | {notes} |"
+
+
+if __name__ == "__main__":
+    sys.stdout.write(page())

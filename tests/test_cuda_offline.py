@@ -1,0 +1,129 @@
+"""Every CUDA kernel compiled without a GPU, by the path that a GPU's kernels take; assertions on its machine code.
+
+float32 for sm_75, sm_80 and sm_90a and float64 for sm_90a; all of both with MINIGRAD_PROFILE=nightly.
+"""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytestmark = pytest.mark.offline
+INSTALL = "to compile CUDA kernels: pip install 'minigrad[test-cuda]'"
+pytest.importorskip("numba_cuda", reason=INSTALL)
+for library in ("nvrtc", "nvjitlink", "nvdisasm"):
+    pytest.importorskip("cuda.pathfinder", reason=INSTALL)
+
+import cuda_code
+from cuda_code import ARCHITECTURES, Look, complaints, kernels, look, opcodes, row, runs_on, versions
+
+from minigrad.kernels.cuda import compile as compiling
+from minigrad.kernels.cuda.kernel import Kernel
+from minigrad.kernels.cuda.language import cuda, load4, store4
+
+TABLE = Path(__file__).resolve().parents[1] / "docs" / "cuda_kernels.md"
+LANES = [("float32", a) for a in ARCHITECTURES] + [("float64", ARCHITECTURES[-1])]
+if os.environ.get("MINIGRAD_PROFILE") == "nightly":
+    LANES += [("float64", a) for a in ARCHITECTURES[:-1]]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_every_operation_and_layer_launches_its_kernels(dtype):
+    found, failed = kernels(dtype)
+    assert not failed
+    assert len(found) > 50
+
+
+@pytest.mark.parametrize(("dtype", "capability"), LANES, ids=str)
+def test_machine_code(dtype, capability):
+    table = TABLE.read_text()
+    wrong = []
+    for kernel, own in kernels(dtype)[0]:
+        if runs_on(kernel, own, capability):
+            found = look(kernel, own, capability)
+            wrong += complaints(kernel, found)
+            if capability == ARCHITECTURES[-1] and versions() in table and row(found) not in table:
+                wrong.append(f"docs/cuda_kernels.md is old: python tests/cuda_code.py > {TABLE.name}; {row(found)}")
+    assert not wrong, "\n".join(wrong)
+
+
+# ------------------------------------------------------------------------------------------------ the assertions bite
+
+
+def sound(n, x, out):
+    i = cuda.grid(1) * 4
+    while i + 3 < n:
+        a, b, c, d = load4(x, i)
+        store4(out, i, (a + 1.0, b + 1.0, c + 1.0, d + 1.0))
+        i += cuda.gridsize(1) * 4
+
+
+def converts(n, x, out):
+    i = cuda.grid(1)
+    if i < n:
+        out[i] = x[i] * (i + 1)  # an integer times a float32 is a float64 for Numba
+
+
+def keeps_a_table(n, x, out):
+    i = cuda.grid(1)
+    table = cuda.local.array(64, T)  # noqa: F821
+    for k in range(64):
+        table[k] = x[i + k]
+    for k in range(n):  # at places that are not known: the table cannot be in registers
+        table[(7 * k + n) % 64] = table[(5 * k) % 64] + 1.0
+    out[i] = table[n % 64]
+
+
+def holds_much(n, x, out):
+    i = cuda.grid(1) * 64
+    held = cuda.local.array(64, T)  # noqa: F821
+    for k in range(64):
+        held[k] = x[i + k]
+    cuda.syncthreads()
+    for k in range(64):
+        out[i + k] = held[63 - k] * held[k]
+
+
+@pytest.fixture
+def compiled(monkeypatch):
+    def found(function, **options):
+        kernel = Kernel(function, "i8 T* T*", name=function.__name__, **options)
+        cuda_code.KERNELS.remove(kernel)
+        return kernel, look(kernel, np.float32, (9, 0, "a"))
+
+    return found
+
+
+def test_a_sound_kernel_has_its_vector_accesses(compiled):
+    kernel, x = compiled(sound)
+    assert complaints(kernel, x) == [] and x.count("LDG.E.128") == 1 and x.count("STG.E.128") == 1
+    kernel.promises = ("LDG.E.128", "HMMA")
+    assert complaints(kernel, x) == ["sound float32: no promised ['HMMA']"]
+
+
+def test_a_hidden_float64_is_found(compiled):
+    (complaint,) = complaints(*compiled(converts))
+    assert "float64 ['DMUL'" in complaint
+
+
+def test_an_array_in_local_memory_is_found(compiled):
+    kernel, x = compiled(keeps_a_table)
+    assert x.stack == 256 and x.count("STL")
+    assert complaints(kernel, x) == ["keeps_a_table float32: stack 256"]
+
+
+def test_spills_are_found(compiled):
+    kernel, x = compiled(holds_much, threads=256, max_registers=32)
+    assert x.registers == 32 and x.spills > 0
+    assert f"holds_much float32: spills {x.spills}" in complaints(kernel, x)
+    worse = Look(**{**vars(x), "spills": 0, "stack": 0, "registers": 300})
+    assert complaints(kernel, worse) == ["holds_much float32: registers 300"]
+
+
+def test_two_builds_are_the_same_and_need_no_device():
+    kernel = Kernel(None, "i8 T* T*", name="twice", text="@kernel\ndef run(n, x, out):\n    out[0] = x[0] + x[0]\n")
+    file = kernel.file(np.dtype("float32"))
+    a, b = (compiling.build(file.text, file.stem, file.takes, (8, 0), 32) for _ in range(2))
+    assert a == b and a.entry == file.stem and a.entry.encode() in a.cubin
+    assert "FADD" in opcodes(a.cubin)
