@@ -1,4 +1,4 @@
-"""Floor 4: all steps of a pass in one kernel: groups of blocks share out the batch, and the blocks of a group the units.
+"""Floor 4: all steps of a pass in one kernel: groups of blocks share out the batch, the blocks of a group the units.
 
 Block ``part`` of a group keeps its columns of every weight in shared memory, computes its columns of every product, for
 M members of the batch at a time, and the row functions of its columns. Where it needs what other blocks of the group
@@ -16,6 +16,7 @@ from minigrad.compiler.cuda.ownership import BLOCK, GROUP, Phase, barriers, phas
 from minigrad.compiler.cuda.products import column_of, keep_columns, member_product, step_product
 from minigrad.compiler.cuda.rows import Table, Warp
 from minigrad.compiler.graph import Matrix
+from minigrad.compiler.layout import Layout
 from minigrad.compiler.plan import Pass, Place, Plan, Product
 from minigrad.kernels.cuda.device import Device
 from minigrad.kernels.cuda.kernel import Kernel
@@ -26,8 +27,8 @@ _LARGE = 2  # times the shared memory of all blocks: more weights than that are 
 
 
 class Shape(NamedTuple):
-    """How a kernel runs: ``groups`` of ``parts`` blocks, ``members`` (M) of the batch at a time in a thread's registers,
-    ``chunk`` rows of a weight at a time; weights are ``kept`` in shared memory or read again in every step."""
+    """How a kernel runs: ``groups`` of ``parts`` blocks; ``members`` (M) of the batch at a time in the registers of a
+    thread, and ``chunk`` rows of a weight; weights are ``kept`` in shared memory, or read again in every step."""
 
     parts: int
     groups: int
@@ -77,7 +78,6 @@ def run({arguments}):
 {weights}
     partial = staged + chunk * M
 {prologue}
-    cuda.syncthreads()
     target = 0
     for i in range(steps):
         s = {step}
@@ -142,13 +142,12 @@ def _indented(text: str, by: int) -> str:
 
 
 class GroupLoop:
-    """The loop of one direction. ``buffers`` and ``given`` say what a launch must bring: arrays by name of buffer, those
-    of parameters (p0, ...), and the widths of cotangents that may be zero in every row."""
+    """The loop of one direction."""
 
-    def __init__(self, name: str, plan: Plan, work: Pass, backward: bool):
-        self.name, self.plan, self.backward = name, plan, backward
+    def __init__(self, plan: Plan, work: Pass, name: str, dtype: np.dtype):
+        self.name, self.plan, self.dtype, self.backward = name, plan, dtype, work is plan.backward
         self.table = Table()
-        self.phases = phases(f"{name}_rows", plan, work, backward, self.table)
+        self.phases = phases(name, plan, work, self.table)
         self.before = barriers(self.phases)
         self.weights: list[tuple[int, int, int]] = []  # (k, n, tile) of each that a block keeps
         self._kept: dict[tuple[Matrix, int], int] = {}
@@ -158,7 +157,6 @@ class GroupLoop:
         self._parameters: dict[str, None] = {}
         self._prologue: list[str] = []
         self._work = [self._event(i, phase) for i, phase in enumerate(self.phases)]
-        self.buffers, self.given = list(self.table.buffers.values()), self.table.given
 
     # ------------------------------------------------------------------ text
 
@@ -184,7 +182,8 @@ class GroupLoop:
         table.named(f"k_{i}", m.k)
         table.named(f"n_{i}", m.n)
         size = table.loop(tile)
-        names = {"i": i, "t": self._range(size), "tile": size, "add": int(p.add), "x": p.operand.buffer.name, "x_at": table.element(p.operand, "b"),
+        names = {"i": i, "t": self._range(size), "tile": size, "add": int(p.add),
+                 "x": p.operand.buffer.name, "x_at": table.element(p.operand, "b"),
                  "x_row": table.width(p.operand.buffer), "z": p.to.buffer.name, "z_at": table.element(p.to, "b"),
                  "z_row": table.width(p.to.buffer)}  # fmt: skip
         if m.memory:
@@ -216,7 +215,7 @@ class GroupLoop:
                 lines.append("cuda.syncthreads()")
             lines.append(work)
         constants = [f"c{n}" for n in range(len(self.table.constants))]
-        arguments = ["layout", "counters", "packed", *self._pointers(), *_NUMBERS, *self.given, *self.table.sizes]
+        arguments = ["layout", "counters", "packed", *self._pointers(), *_NUMBERS, *self.table.given, *self.table.sizes]
         return _TEXT.format(
             members=shape.members, arguments=", ".join([*arguments, *constants]), work=_indented("\n".join(lines), 12),
             weights=_KEPT if shape.kept else _PACKED, prologue=_indented("\n".join(self._prologue), 4),
@@ -224,7 +223,7 @@ class GroupLoop:
         )  # fmt: skip
 
     def kernel(self, shape: Shape) -> Kernel:
-        numbers = len(_NUMBERS) + len(self.given) + len(self.table.sizes)
+        numbers = len(_NUMBERS) + len(self.table.given) + len(self.table.sizes)
         takes = ["i8*", "u4*", "T*", *["T*"] * len(self._pointers()), *["i8"] * numbers,
                  *["T"] * len(self.table.constants)]  # fmt: skip
         parts = [*self._functions.values(), cuda, group_barrier]
@@ -232,27 +231,26 @@ class GroupLoop:
 
     # ------------------------------------------------------------------ launch
 
-    def shape(self, device: Device, batch: int, dtype: np.dtype) -> Shape | None:
+    def shape(self, device: Device, batch: int) -> Shape | None:
         """How it runs on a device; None where it should not."""
-        return choose(self.weights, batch, dtype.itemsize, device.multiprocessors, device.shared_limit, device.threads)
+        limits = device.multiprocessors, device.shared_limit, device.threads
+        return choose(self.weights, batch, self.dtype.itemsize, *limits)
 
-    def launch(self, device: Device, shape: Shape, dtype: np.dtype, steps: int, batch: int, layout: Any,
-               arrays: dict[str, Any], widths: dict[str, int]) -> None:  # fmt: skip
-        """Run all steps. ``layout`` (steps, 4) is that of ``layout.py``; ``widths`` of ``given``."""
-        owned = shape.slice(self.weights)
-        counters = device.put(np.zeros(shape.groups, np.uint32))
-        packed = device.empty((1 if shape.kept else shape.groups * shape.parts * owned,), dtype)
+    def run(self, device: Device, shape: Shape, buffers: dict[str, Any], layout: Layout) -> None:
+        """All steps; ``buffers`` has an array for each buffer and parameter."""
+        owned, blocks = shape.slice(self.weights), shape.groups * shape.parts
         sizes, at = dict(self.table.sizes), 0
-        for number, (k, n, tile) in enumerate(self.weights):
-            sizes[f"kept_{number}"] = at
+        for i, (k, n, tile) in enumerate(self.weights):
+            sizes[f"kept_{i}"] = at
             at += k * (n // tile) * -(-tile // shape.parts)
-        numbers = [steps, batch, shape.groups, shape.parts, shape.chunk, owned, *[widths[w] for w in self.given],
-                   *sizes.values()]  # fmt: skip
-        constants = [dtype.type(c) for c in self.table.constants]
+        numbers = [layout.steps, layout.batch, shape.groups, shape.parts, shape.chunk, owned]
+        numbers += [buffers[name.removeprefix("w_")].strides[0] for name in self.table.given]
         device.launch(
-            self.kernel(shape), dtype, shape.groups * shape.parts, layout, counters, packed,
-            *[arrays[name] for name in self._pointers()], *numbers, *constants,
-            shared=shape.shared(self.weights) * dtype.itemsize, cooperative=shape.parts > 1,
+            self.kernel(shape), self.dtype, blocks, layout.on_device, device.put(np.zeros(shape.groups, np.uint32)),
+            device.empty((1 if shape.kept else blocks * owned,), self.dtype),
+            *[buffers[name] for name in self._pointers()], *numbers, *sizes.values(),
+            *[self.dtype.type(c) for c in self.table.constants],
+            shared=shape.shared(self.weights) * self.dtype.itemsize, cooperative=shape.parts > 1,
         )  # fmt: skip
 
 

@@ -1,9 +1,9 @@
 """Floor 4: who computes what, when the blocks of a group share out the units of a cell, and where they must wait.
 
-Of every loop over W columns, part p of G owns the columns W p // G to W (p + 1) // G. A product's result is owned as its
-readers own it: z of four gates, each of width H, as four such ranges. A row function with sums over the row runs whole
-rows, row b by part b % G. What a part reads of columns that another part wrote, or writes where another reads, needs a
-barrier of the group in between; what other threads of its own block wrote, one of the block.
+Of every loop over W columns, part p of G owns the columns W p // G to W (p + 1) // G. A product's result is owned
+as its readers own it: z of four gates, each of width H, as four such ranges. A row function with sums over the row runs
+whole rows, row b by part b % G. What a part reads of columns that another part wrote, or writes where another reads,
+needs a barrier of the group in between; what other threads of its own block wrote, one of the block.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ from itertools import product as pairs
 from typing import NamedTuple
 
 from minigrad.compiler.cuda.rows import Access, Columns, Loop, Table, Warp
-from minigrad.compiler.graph import MEMORY, Value
 from minigrad.compiler.plan import Pass, Place, Plan, Product
 
 NONE, BLOCK, GROUP = range(3)  # barriers; a stronger one does what the weaker does
@@ -66,23 +65,16 @@ class Phase(NamedTuple):
     tile: int = 0
 
 
-def phases(name: str, plan: Plan, work: Pass, backward: bool, table: Table) -> list[Phase]:
+def phases(name: str, plan: Plan, work: Pass, table: Table) -> list[Phase]:
     """The events of a pass, and what they touch."""
-    stored = {t.value.number for t in work.stores if not t.add}
     found: list[Product | Columns | Warp] = []
     for event, ready in zip(work.events, work.ready):
         if isinstance(event, Product):
             found.append(event)
             continue
-
-        def place(v: Value, ready: set[int] = ready) -> Place | None:
-            if v.base.kind in MEMORY:
-                return plan.leaf(v)
-            there = v.number in ready or (backward and v.number not in stored)
-            return plan.placed.get(v.number) if there else None
-
+        place = plan.places(work, ready)
         kind = Columns if Columns.fits(event, place) else Warp
-        found.append(kind(f"{name}{len(found)}", event, place, table))
+        found.append(kind(f"{name}_rows{len(found)}", event, place, table))
     rows = [_of_rows(f) for f in found if not isinstance(f, Product)]
     owned = [u for uses in rows for u in uses if u.tile]
     remaining = iter(rows)

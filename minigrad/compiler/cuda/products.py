@@ -1,7 +1,7 @@
 """Floor 4: products with the weights inside of a kernel that runs all steps.
 
-A block owns some columns of each weight: of every ``tile`` columns those from ``low`` to ``high``. It keeps them side by
-side, W[kk, c] at ``kept + kk columns + c``, so that lanes read neighbouring words.
+A block owns some columns of each weight: of every ``tile`` columns those from ``low`` to ``high``. It keeps them side
+by side, W[kk, c] at ``kept + kk columns + c``, so that lanes read neighbouring words.
 """
 
 # ruff: noqa: F821

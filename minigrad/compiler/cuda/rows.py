@@ -1,8 +1,8 @@
 """Floor 4: row functions as the code of CUDA threads.
 
 Where every number of a row is computed alone, a thread computes column j of row b, and every width of the event has
-lines of its own (``Columns``). Where a sum over the row is needed, a warp computes row b (``Warp``): its lanes walk over
-the columns, and a sum goes through the lanes in one fixed order.
+lines of its own (``Columns``). Where a sum over the row is needed, a warp computes row b (``Warp``): its lanes walk
+over the columns, and a sum goes through the lanes in one fixed order.
 
 The text names flat pointers (``z4``, by the names of buffers), and whole numbers: widths ``w_z4``, sizes and columns
 ``n0``, rows ``now``, ``before``, ``after``, ``s``, ``batch``. Kernels take them as arguments (``Table``).
