@@ -22,7 +22,7 @@ from minigrad.kernels.cuda.device import Device
 from minigrad.kernels.cuda.kernel import Kernel
 from minigrad.kernels.cuda.language import cuda, group_barrier
 
-STAGED = 4096  # numbers of the operand that lie in shared memory at a time
+AHEAD = 8  # numbers of an operand that a thread asks for before it needs them
 _LARGE = 2  # times the shared memory of all blocks: more weights than that are not read anew in every step
 
 
@@ -39,7 +39,11 @@ class Shape(NamedTuple):
 
     def slice(self, weights: list[tuple[int, int, int]]) -> int:
         """Numbers of the weights' columns that a block owns; each weight is (k, n, tile)."""
-        return sum([k * (n // tile) * -(-tile // self.parts) for k, n, tile in weights]) + 3 & -4
+        return sum([self.columns(k, n, tile) for k, n, tile in weights])
+
+    def columns(self, k: int, n: int, tile: int) -> int:
+        """Numbers that a block keeps of one weight."""
+        return -(-k // 4) * 4 * (n // tile) * -(-tile // self.parts)
 
     def shared(self, weights: list[tuple[int, int, int]]) -> int:
         """Numbers in the shared memory of a block: weights, operands, and what its threads add up."""
@@ -54,7 +58,7 @@ def choose(weights: list[tuple[int, int, int]], batch: int, itemsize: int, multi
     def shape(parts: int, kept: bool) -> Shape:
         groups = max(1, min(batch, multiprocessors // parts))
         members = 4 if -(-batch // groups) <= 4 else 8
-        return Shape(parts, groups, members, STAGED // members, threads, kept)
+        return Shape(parts, groups, members, AHEAD * threads // members, threads, kept)
 
     for parts in range(1, multiprocessors + 1):
         found = shape(parts, True)
@@ -65,7 +69,7 @@ def choose(weights: list[tuple[int, int, int]], batch: int, itemsize: int, multi
     return shape(multiprocessors, False)
 
 
-_TEXT = """M = {members}
+_TEXT = """M, AHEAD = {members}, {ahead}
 
 
 @kernel
@@ -217,7 +221,7 @@ class GroupLoop:
         constants = [f"c{n}" for n in range(len(self.table.constants))]
         arguments = ["layout", "counters", "packed", *self._pointers(), *_NUMBERS, *self.table.given, *self.table.sizes]
         return _TEXT.format(
-            members=shape.members, arguments=", ".join([*arguments, *constants]), work=_indented("\n".join(lines), 12),
+            members=shape.members, ahead=AHEAD, arguments=", ".join([*arguments, *constants]), work=_indented("\n".join(lines), 12),
             weights=_KEPT if shape.kept else _PACKED, prologue=_indented("\n".join(self._prologue), 4),
             step="steps - 1 - i" if self.backward else "i",
         )  # fmt: skip
@@ -240,9 +244,9 @@ class GroupLoop:
         """All steps; ``buffers`` has an array for each buffer and parameter."""
         owned, blocks = shape.slice(self.weights), shape.groups * shape.parts
         sizes, at = dict(self.table.sizes), 0
-        for i, (k, n, tile) in enumerate(self.weights):
+        for i, weight in enumerate(self.weights):
             sizes[f"kept_{i}"] = at
-            at += k * (n // tile) * -(-tile // shape.parts)
+            at += shape.columns(*weight)
         numbers = [layout.steps, layout.batch, shape.groups, shape.parts, shape.chunk, owned]
         numbers += [buffers[name.removeprefix("w_")].strides[0] for name in self.table.given]
         device.launch(
