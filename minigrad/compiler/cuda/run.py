@@ -92,11 +92,12 @@ class DeviceKernel:
 
     @property
     def home(self) -> str:
-        return f"a launch each, on {self.arrays.device.name}"
+        return f"a launch each, or one for all steps where the weights fit, on {self.arrays.device.name}"
 
     @property
     def source(self) -> str:
-        return "\n\n".join(self.forward.steps.source + self.backward.steps.source)
+        parts = [part for one in (self.forward, self.backward) for part in [*one.steps.source, one.group.source]]
+        return "\n\n".join(parts)
 
     def workers(self, batch: int) -> int:
         return batch
