@@ -8,12 +8,14 @@ from hypothesis import strategies as st
 pytest.importorskip("greenlet", reason="the emulated device needs greenlet: pip install 'minigrad[simt]'")
 
 import cells
+from test_cuda_driver import fake  # noqa: F401
 import memory_cells
 
 import minigrad as mg
 from minigrad.compiler.fused import Call, kernel_of
 from minigrad.engine.backward import pull_back
 from minigrad.engine.tree import leaves, tree_map
+from minigrad.kernels.cuda.graphs import Graphs
 from minigrad.testing import simt
 
 pytestmark = pytest.mark.cuda_sim
@@ -198,3 +200,39 @@ def test_explain_shows_the_kernels_of_a_device():
     text = mg.explain(mg.scan, call.cell, call.params, call.xs, call.state)
     assert "forward, each step: z6 += before0 @ p" in text
     assert f"on {DEVICE}\n# forward_rows" in text and "cuda.grid(1)" in text
+
+
+def test_a_loop_that_comes_again_on_the_same_memory_is_recorded_once_and_run_again(monkeypatch):
+    case, found, launched = Case("gru_after", 3, 2, 3, 4, lengths=[3, 1]), [], []
+    arrays = kernel_of(case.call(DEVICE)).arrays
+    monkeypatch.setattr(arrays, "graphs", Graphs(arrays.device))
+    run = arrays.graphs.run
+
+    def thrice(key, used, launch):
+        """As if the arrays were those of three calls."""
+        values = [x.memory.copy() for x in used]
+
+        def noted():
+            launched.append(key)
+            launch()
+
+        for _ in range(3):
+            for x, value in zip(used, values):
+                x.memory[:] = value
+            run(key, used, noted)
+
+    monkeypatch.setattr(arrays.graphs, "run", thrice)
+    found = case.check()
+    assert len(launched) == 4  # forward and backward, once as it is and once to be recorded
+    assert len(arrays.graphs.known) == 2 and found
+
+
+def test_what_repeats_itself_on_a_gpu_soon_runs_graphs(fake):
+    case = Case("gru_simple", 2, 1, 2, 3, "float32")
+    expected, launched = case.results(DEVICE), []
+    for _ in range(4):
+        found = case.results("cuda")
+        launched.append(len(fake.named("graph.launch")))
+    assert launched == [0, 2, 4, 6]  # the loops forward and backward
+    for a, b in zip(found, expected):
+        np.testing.assert_allclose(a, b, atol=1e-6)

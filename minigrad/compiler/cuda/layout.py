@@ -10,6 +10,7 @@ import numpy as np
 from minigrad.compiler.arrays import Array, Host
 from minigrad.kernels.cuda import move
 from minigrad.kernels.cuda.backend import Backend
+from minigrad.kernels.cuda.graphs import Graphs
 from minigrad.kernels.cuda.kernel import Kernel
 from minigrad.kernels.cuda.language import cuda
 
@@ -37,7 +38,7 @@ class OnDevice(Host):
     """Arrays of a device; contiguous where rows move by a table, which lies on the device, too."""
 
     def __init__(self, backend: Backend):
-        self.backend, self.device = backend, backend.device
+        self.backend, self.device, self.graphs = backend, backend.device, Graphs(backend.device)
 
     def empty(self, shape: tuple[int, ...], dtype: Any) -> Array:
         return self.device.empty(shape, dtype)

@@ -47,6 +47,9 @@ class Emulated(Device):
     def allocate(self, size: int) -> np.ndarray:
         return np.full(size, 255, np.uint8)  # NaN, read as floats
 
+    def address(self, x: DeviceArray) -> int:
+        return int(x.memory.ctypes.data) + x.offset
+
     def _elements(self, x: DeviceArray) -> np.ndarray:
         """From the first element of x on, as far as x reaches. (A view that goes backwards starts at its lowest.)"""
         reach = [(n - 1) * s for n, s in zip(x.shape, x.strides)] if x.size else [-1]
