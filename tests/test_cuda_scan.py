@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 pytest.importorskip("greenlet", reason="the emulated device needs greenlet: pip install 'minigrad[simt]'")
 
 import cells
-from test_cuda_driver import fake  # noqa: F401
 import memory_cells
+from test_cuda_driver import fake  # noqa: F401
 
 import minigrad as mg
 from minigrad.compiler.fused import Call, kernel_of
@@ -210,7 +210,7 @@ def test_a_loop_that_comes_again_on_the_same_memory_is_recorded_once_and_run_aga
 
     def thrice(key, used, launch):
         """As if the arrays were those of three calls."""
-        values = [x.memory.copy() for x in used]
+        values = [x.memory.bytes.copy() for x in used]
 
         def noted():
             launched.append(key)
@@ -218,7 +218,7 @@ def test_a_loop_that_comes_again_on_the_same_memory_is_recorded_once_and_run_aga
 
         for _ in range(3):
             for x, value in zip(used, values):
-                x.memory[:] = value
+                x.memory.bytes[:] = value
             run(key, used, noted)
 
     monkeypatch.setattr(arrays.graphs, "run", thrice)
@@ -227,7 +227,7 @@ def test_a_loop_that_comes_again_on_the_same_memory_is_recorded_once_and_run_aga
     assert len(arrays.graphs.known) == 2 and found
 
 
-def test_what_repeats_itself_on_a_gpu_soon_runs_graphs(fake):
+def test_what_repeats_itself_on_a_gpu_soon_runs_graphs(fake):  # noqa: F811
     case = Case("gru_simple", 2, 1, 2, 3, "float32")
     expected, launched = case.results(DEVICE), []
     for _ in range(4):
