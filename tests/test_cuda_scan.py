@@ -195,6 +195,14 @@ def test_errors_are_those_of_the_cpu():
     assert errors[0] == errors[1]
 
 
+def test_arrays_of_numpy_go_where_the_parameters_are():
+    case = Case("lstm", 2, 2, 3, 4)
+    call = case.call(DEVICE)
+    ys, (h, c) = mg.scan(call.cell, call.params, *case.inputs[1:])
+    assert {ys.device, h.device, c.device} == {DEVICE}
+    np.testing.assert_array_equal(ys.numpy(), case.results(DEVICE)[0])
+
+
 def test_tensors_of_two_devices_are_a_named_error():
     case = Case("lstm", 2, 2, 3, 4)
     here, there = case.call("cpu"), case.call(DEVICE)
@@ -206,7 +214,7 @@ def test_explain_shows_the_kernels_of_a_device():
     call = Case("lstm", 2, 2, 3, 4).call(DEVICE)
     text = mg.explain(mg.scan, call.cell, call.params, call.xs, call.state)
     assert "forward, each step: z6 += before0 @ p" in text
-    assert f"on {DEVICE}\n# forward_rows" in text and "cuda.grid(1)" in text
+    assert f"for {DEVICE}\n# forward_rows" in text and "cuda.grid(1)" in text
 
 
 def test_a_loop_that_comes_again_on_the_same_memory_is_recorded_once_and_run_again(monkeypatch):
