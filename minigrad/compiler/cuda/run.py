@@ -48,6 +48,14 @@ class DevicePass:
         else:
             self.group.run(arrays.device, shape, buffers, layout)
 
+    def source(self, arrays: OnDevice) -> list[str]:
+        """The texts of the kernels of the loop."""
+        found, shape = self.steps.source, self.group.shape(arrays.device, 1)
+        if shape is not None:
+            whole = f"# {self.group.name}: all steps, for a batch of one\n{self.group.text(shape)}"
+            found = [whole, "# For sizes that this does not suit, products and row functions one by one:", *found]
+        return found
+
     def _rows(self, buffers: Buffers, place: Place, width: int) -> Array:
         """A value in all rows."""
         return columns(buffers[all_rows(place)], place.column, width)
@@ -92,12 +100,11 @@ class DeviceKernel:
 
     @property
     def home(self) -> str:
-        return f"a launch each, or one for all steps where the weights fit, on {self.arrays.device.name}"
+        return f"for {self.arrays.device.name}"
 
     @property
     def source(self) -> str:
-        parts = [part for one in (self.forward, self.backward) for part in [*one.steps.source, one.group.source]]
-        return "\n\n".join(parts)
+        return "\n\n".join(text for one in (self.forward, self.backward) for text in one.source(self.arrays))
 
     def workers(self, batch: int) -> int:
         return batch

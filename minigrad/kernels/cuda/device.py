@@ -61,6 +61,10 @@ class Device(ABC):
         """Memory of so many bytes, freed when nobody holds it."""
 
     @abstractmethod
+    def address(self, x: Array) -> int:
+        """Where the first element of an array lies."""
+
+    @abstractmethod
     def upload(self, to: Array, values: np.ndarray) -> None:
         """Copy contiguous values into a contiguous array."""
 
@@ -113,6 +117,10 @@ class Device(ABC):
             self.start(*launch)
         else:
             self._recorded.launches.append(launch)
+
+    @property
+    def recording(self) -> bool:
+        return self._recorded is not None
 
     @contextmanager
     def capture(self) -> Iterator[Graph]:
