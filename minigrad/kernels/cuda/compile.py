@@ -41,6 +41,7 @@ _REPORT = re.compile(
     r"(\d+) bytes stack frame, (\d+) bytes spill stores, (\d+) bytes spill loads\s*\n.*?Used (\d+) registers"
 )
 _SHARED = re.compile(r"(\d+) bytes smem")
+REGISTERS = 65536  # of a multiprocessor
 _COMPILING = threading.Lock()
 
 
@@ -77,23 +78,24 @@ def numba_type(token: str):
     return types.CPointer(element) if token.endswith("*") else element
 
 
-def lower(text: str, stem: str, takes, capability, threads: int, output: str = "ltoir"):
-    """LTO-IR (or "ptx") of ``run`` in the text of a kernel file."""
+def lower(text: str, stem: str, takes, capability, threads: int, max_registers=None, output: str = "ltoir"):
+    """LTO-IR (or "ptx") of ``run`` in the text of a kernel file. A ceiling of registers is said as a number of blocks
+    that a multiprocessor must hold: ptxas heeds no other where it knows the threads."""
+    blocks = REGISTERS // (threads * max_registers) if threads and max_registers else 1
     names = {"__name__": stem, "__file__": f"<{stem}>"}
     exec(compile(text, f"<{stem}>", "exec"), names)
     with _pretend(capability):
         code, _ = cuda.compile(names["run"], types.void(*map(numba_type, takes)), device=False, abi="numba",
                                abi_info={"abi_name": stem}, cc=capability, output=output,
-                               launch_bounds=threads or None)  # fmt: skip
+                               launch_bounds=(threads, blocks) if threads else None)  # fmt: skip
     return code
 
 
 def build(text: str, stem: str, takes, capability, threads: int = 0, max_registers: int | None = None) -> Code:
     """Machine code of the kernel for arguments of these types (``numba_type``)."""
     with _COMPILING:
-        ir = lower(text, stem, takes, capability, threads)
-        options = LinkerOptions(arch=architecture(capability), link_time_optimization=True, ptxas_options=["-v"],
-                                max_register_count=max_registers)  # fmt: skip
+        ir = lower(text, stem, takes, capability, threads, max_registers)
+        options = LinkerOptions(arch=architecture(capability), link_time_optimization=True, ptxas_options=["-v"])
         linker = Linker(ObjectCode.from_ltoir(ir), options=options)
         cubin = linker.link("cubin").code
         log = linker.get_info_log()
