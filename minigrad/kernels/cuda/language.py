@@ -57,8 +57,9 @@ load_acquire = Instruction("load_acquire", "ld.acquire.gpu.global.u32 $0, [$1];"
 exp2_fast = Instruction("exp2_fast", "ex2.approx.ftz.f32 $0, $1;", ("f4",), ("f4",))
 reciprocal_fast = Instruction("reciprocal_fast", "rcp.approx.ftz.f32 $0, $1;", ("f4",), ("f4",))
 
-copy16 = Instruction("copy16", "cp.async.cg.shared.global [$0], [$1], 16, $2;", ("u4", "u8", "u4"), ordered=True,
-                     since=(8, 0))  # to shared memory from global, so many bytes and zeros after them
+copy16 = Instruction(
+    "copy16", "cp.async.cg.shared.global [$0], [$1], 16, $2;", ("u4", "u8", "u4"), ordered=True, since=(8, 0)
+)  # to shared memory from global, so many bytes and zeros after them
 copy4 = Instruction("copy4", "cp.async.ca.shared.global [$0], [$1], 4, $2;", ("u4", "u8", "u4"), ordered=True,
                     since=(8, 0))  # fmt: skip
 copies_end = Instruction("copies_end", "cp.async.commit_group;", ordered=True, since=(8, 0))  # of a group of copies

@@ -6,13 +6,17 @@ Here is what is launched: which tiles, how batches are walked, how a long k is s
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from minigrad.config import config
 from minigrad.errors import ShapeError, describe
 from minigrad.kernels.cuda.array import Shape
 from minigrad.kernels.cuda.device import Device
+from minigrad.kernels.cuda.kernel import Kernel
+from minigrad.kernels.cuda.tensor_cores import TENSOR_TILES, shared_bytes
 from minigrad.kernels.cuda.tiles import ADD_SHARES, TILES
 
 Array = Any  # DeviceArray
@@ -20,16 +24,22 @@ SHARE = 256  # of k, at the least, for each block of those that share a tile of 
 MOST = 65535  # matrices of a batch in one launch
 
 
-def choose(m: int, n: int, k: int, batches: int, itemsize: int, multiprocessors: int) -> tuple[int, int]:
+def tiles(device: Device, dtype: np.dtype) -> dict[int, Kernel]:
+    """The kernels that MINIGRAD_MATMUL asks for, by the size of their tiles, the largest first."""
+    if dtype == np.float32 and config.matmul in TENSOR_TILES and device.capability[:2] >= (8, 0):
+        return TENSOR_TILES[config.matmul]
+    return {size: kernel for size, kernel in TILES.items() if dtype.name in kernel.dtypes}
+
+
+def choose(sizes: Iterable[int], m: int, n: int, k: int, batches: int, multiprocessors: int) -> tuple[int, int]:
     """(size of the tiles, shares of k): the largest tiles that occupy the device and are not mostly empty, if need be
-    with several blocks for each tile, which then take a share of k each. (float64 has no registers for the largest.)"""
+    with several blocks for each tile, which then take a share of k each."""
     size, shares = 0, 1
-    for size in (128, 64, 32) if itemsize == 4 else (64, 32):
-        if size > 32 and min(m, n) <= size // 2:
-            continue
-        tiles = -(-m // size) * -(-n // size) * batches
-        shares = max(1, min(-(-multiprocessors // tiles), k // SHARE)) if batches == 1 else 1
-        if tiles * shares >= multiprocessors:
+    *larger, smallest = sizes
+    for size in (*[s for s in larger if min(m, n) > s // 2], smallest):
+        found = -(-m // size) * -(-n // size) * batches
+        shares = max(1, min(-(-multiprocessors // found), k // SHARE)) if batches == 1 else 1
+        if found * shares >= multiprocessors:
             break
     return size, shares
 
@@ -92,19 +102,22 @@ def merged(shape: Shape, *strides: Shape) -> tuple[list[int], list[list[int]]]:
 def _launch(device: Device, c: Array, first: int, m: int, n: int, k: int, a: Operand, b: Operand, outer: int,
             inner: int, add: bool) -> None:  # fmt: skip
     """C from element ``first`` on = or += A B, for a batch of two axes."""
-    size, shares = choose(m, n, k, outer * inner, c.dtype.itemsize, device.multiprocessors)
-    kernel = TILES[size]
+    kernels = tiles(device, c.dtype)
+    size, shares = choose(kernels, m, n, k, outer * inner, device.multiprocessors)
+    kernel = kernels[size]
     share = -(-k // (shares * kernel.constants["DEPTH"])) * kernel.constants["DEPTH"]
     shares = -(-k // share) if k else 1
     grid = -(-m // size), -(-n // size)
     if shares == 1:
         whole = aligned(c, first, m * n if outer * inner > 1 else 0, c.strides[-2])
         device.launch(kernel, c.dtype, (*grid, outer * inner), c, a.array, b.array, m, n, k, k, 0, inner, first, m * n,
-                      c.strides[-2], int(whole), *a.arguments(), *b.arguments(), int(add))  # fmt: skip
+                      c.strides[-2], int(whole), *a.arguments(), *b.arguments(), int(add),
+                      shared=shared_bytes(kernel))  # fmt: skip
         return
     parts = device.empty((shares, m, n), c.dtype)
     device.launch(kernel, c.dtype, (*grid, shares), parts, a.array, b.array, m, n, k, share, 1, 1, 0, m * n, n,
-                  int(n % 4 == 0), *a.arguments(), *b.arguments(), 0)  # fmt: skip
+                  int(n % 4 == 0), *a.arguments(), *b.arguments(), 0,
+                  shared=shared_bytes(kernel))  # fmt: skip
     device.launch(ADD_SHARES, c.dtype, device.blocks(m * n), c, parts, m, n, c.strides[-2], first, shares, int(add))
 
 

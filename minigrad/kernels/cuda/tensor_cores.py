@@ -203,3 +203,8 @@ TENSOR_TILES = {
     "tf32": {128: _tile(False, 128, 4), 64: _tile(False, 64, 2)},
     "bf16": {128: _tile(True, 128, 4), 64: _tile(True, 64, 2)},
 }
+
+
+def shared_bytes(kernel: Kernel) -> int:
+    """Bytes of dynamic shared memory that a kernel of the above needs; none for another."""
+    return 3 * 2 * kernel.constants["ROOM"] * 4 if kernel.function is tensor_tile else 0
