@@ -13,6 +13,7 @@ import numpy as np
 
 from minigrad.config import config
 from minigrad.errors import ShapeError, describe
+from minigrad.kernels.cuda import cublas
 from minigrad.kernels.cuda.array import Shape
 from minigrad.kernels.cuda.device import Device
 from minigrad.kernels.cuda.kernel import Kernel
@@ -102,6 +103,9 @@ def merged(shape: Shape, *strides: Shape) -> tuple[list[int], list[list[int]]]:
 def _launch(device: Device, c: Array, first: int, m: int, n: int, k: int, a: Operand, b: Operand, outer: int,
             inner: int, add: bool) -> None:  # fmt: skip
     """C from element ``first`` on = or += A B, for a batch of two axes."""
+    if config.matmul == "cublas" and device.name == "cuda" and not device.recording:
+        if cublas.of(device).product(c, first, m, n, k, a, b, outer, inner, add):
+            return
     kernels = tiles(device, c.dtype)
     size, shares = choose(kernels, m, n, k, outer * inner, device.multiprocessors)
     kernel = kernels[size]
