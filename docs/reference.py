@@ -113,8 +113,8 @@ def testing() -> Iterator[tuple[str, str]]:
 
 
 def page() -> str:
-    tape = [mg.tensor, mg.no_grad, mg.enable_grad, mg.detect_anomaly]
-    methods = [getattr(mg.Tensor, name) for name in ("backward", "detach", "numpy", "item")]
+    tape = [mg.tensor, mg.device, mg.no_grad, mg.enable_grad, mg.detect_anomaly]
+    methods = [getattr(mg.Tensor, name) for name in ("backward", "detach", "numpy", "item", "to")]
     transforms = [mg.grad, mg.value_and_grad, mg.vjp, mg.jvp, mg.jacobian, mg.hessian, mg.hvp, mg.checkpoint]
     layers = [getattr(mg.nn, name) for name in mg.nn.__all__ if name[0].isupper()]
     optim = [getattr(mg.optim, name) for name in mg.optim.__all__]

@@ -149,12 +149,14 @@ def remember(layer: nn.Module, memory: str, length: int, rng: np.random.Generato
         long = np.log(rng.uniform(1, max(length - 1, 2), H)).astype(np.float32)  # (H,)
     else:
         long = np.ones(H, np.float32)
+    bias = layer.bias_l0.numpy().copy()
     if isinstance(layer, nn.LSTM):  # rows i, f, g, o
-        layer.bias_l0.data[H : 2 * H] = long
+        bias[H : 2 * H] = long
         if memory == "chrono":
-            layer.bias_l0.data[:H] = -long
+            bias[:H] = -long
     else:  # rows r, u, n; u weighs what is new
-        layer.bias_l0.data[H : 2 * H] = -long
+        bias[H : 2 * H] = -long
+    layer.bias_l0.data = layer.bias_l0.beside(bias).data
 
 
 class Fresh:

@@ -145,7 +145,7 @@ class Trainer:
             self.last = [p.numpy().copy() for p in self.optimizer.parameters]
         if self.best:
             for p, data in zip(self.optimizer.parameters, self.best):
-                p.data = data.copy()
+                p.data = p.beside(data.copy()).data
         elif self.average:
             self.average.apply()
         return bool(self.best or self.average)
@@ -194,11 +194,11 @@ class Trainer:
             self.model.generator.bit_generator.state = facts.get("generator")
         except (MinigradError, TypeError, ValueError, KeyError, AttributeError, OverflowError) as error:
             raise UserError(describe(where, f"a damaged state of training ({error})", "what training wrote")) from None
-        self.carry = rebuild(self.carry, [Tensor(np.array(a)) for a in carry])
+        self.carry = rebuild(self.carry, [s.beside(np.array(a)) for s, a in zip(leaves(self.carry), carry)])
         self.number, self._before, self.validations = step, float(seconds), validations
         self.best = copies.get("best", [])
         for p, data in zip(parameters, copies.get("last", [])):
-            p.data = data
+            p.data = p.beside(data).data
         self.average = None
         if count is not None:
             self.average = Average(parameters)

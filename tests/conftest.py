@@ -23,7 +23,17 @@ def pytest_addoption(parser):
     parser.addoption("--slow", action="store_true", help="also run the tests marked slow")
 
 
+def pytest_configure(config):
+    """``pytest -m gpu`` runs the tests of the CUDA backend on a GPU in place of the emulated device."""
+    if "gpu" in config.option.markexpr:
+        os.environ["MINIGRAD_TEST_DEVICE"] = "cuda"
+
+
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config, items):
+    for item in items:
+        if "cuda_sim" in item.keywords and os.environ.get("MINIGRAD_TEST_DEVICE") == "cuda":
+            item.add_marker(pytest.mark.gpu)
     if not config.getoption("--slow"):
         for item in items:
             if "slow" in item.keywords:

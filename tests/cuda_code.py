@@ -120,7 +120,10 @@ def kernels(dtype):
                         y.backward(mg.tensor(np.zeros(y.shape, y.dtype), device=device.name), retain_graph=True)
             except (MinigradError, AttributeError, NotImplementedError) as error:
                 failed[name] = f"{type(error).__name__}: {error}"
-    found = {**device.seen, **{k.file(np.dtype(dtype)).stem: (k, np.dtype(dtype)) for k in KERNELS if dtype in k.dtypes}}
+    found = {
+        **device.seen,
+        **{k.file(np.dtype(dtype)).stem: (k, np.dtype(dtype)) for k in KERNELS if dtype in k.dtypes},
+    }
     return [found[stem] for stem in sorted(found)], failed
 
 

@@ -47,7 +47,8 @@ class Poisoned:
 def poisoned():
     """Where a test file imports this, compiled passes start from memory in which everything unwritten shows."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys.modules["minigrad.compiler.run"], "np", Poisoned())
+        for name in ("run", "arrays"):
+            patch.setattr(sys.modules[f"minigrad.compiler.{name}"], "np", Poisoned())
         yield
 
 

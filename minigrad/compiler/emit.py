@@ -13,10 +13,11 @@ from typing import Any
 
 import numpy as np
 
-from minigrad.compiler.graph import MEMORY, Matrix, Value
-from minigrad.compiler.plan import Buffer, MemoryGradient, Pass, Place, Plan, Product, WeightGradient
+from minigrad.compiler.arrays import HOST
+from minigrad.compiler.graph import Matrix
+from minigrad.compiler.plan import Buffer, MemoryGradient, Pass, Place, Plan, Product, WeightGradient, all_rows
 from minigrad.compiler.rows import RowFunction, Slots
-from minigrad.kernels.cpu import gemm, members, micro, shares
+from minigrad.kernels.cpu import gemm, members, micro, parallel, shares
 from minigrad.kernels.cpu.build import emit, load
 
 _HEAD = """
@@ -48,19 +49,13 @@ _LOOP = """        at = carray(address_as_int64(layout), (4 * steps,))
                 continue
 {work}"""
 
-_ROW = {
+ROW = {
     "time": "now + {b}", "before": "before + {b}", "after": "after + {b}", "in": "(s + 1) % 2 * batch + {b}",
     "out": "s % 2 * batch + {b}", "step": "{b}", "member": "{b}", "one": "0", "worker": "worker",
 }  # fmt: skip
 
 _GIVEN = ("steps", "batch", "rows", "layout", "shares", "more")  # by every call
 _FIXED = ("gemm", "pack", "constants")
-
-
-def all_rows(place: Place) -> str:
-    """The name under which a call gives the rows of a value for all steps, one behind another."""
-    name = place.buffer.name
-    return name if place.buffer.rows == "time" else f"rows_{name}"
 
 
 @dataclass
@@ -101,17 +96,15 @@ class _Text:
     # ------------------------------------------------------------------ places and weights
 
     def _column(self, place: Place) -> str:
-        if place.column == 0:
-            return ""
-        key = ("column", place.part.number if place.part is not None else place)
-        return f" + SIZE * {self.slots.size(key, place.column)}"
+        column = self.slots.column(place)
+        return f" + SIZE * {column}" if column else ""
 
     def _address(self, place: Place, b: str) -> str:
         """Of row b in the loop."""
         buffer = place.buffer
         self.buffers[buffer.name] = buffer
         self.given[buffer.name] = None
-        row = _ROW[buffer.rows].format(b=b)
+        row = ROW[buffer.rows].format(b=b)
         where = buffer.name if row == "0" else f"{buffer.name} + SIZE * ({row}) * {self._width(buffer)}"
         return where + self._column(place)
 
@@ -150,18 +143,11 @@ class _Text:
 
     def _loop(self) -> list[str]:
         lines = []
-        stored = {t.value.number for t in self.work.stores if not t.add}
         for event, ready in zip(self.work.events, self.work.ready):
             if isinstance(event, Product):
                 lines.append(self._product(event))
                 continue
-
-            def place(v: Value, ready: set[int] = ready) -> Place | None:
-                if v.base.kind in MEMORY:
-                    return self.plan.leaf(v)
-                there = v.number in ready or (self.backward and v.number not in stored)
-                return self.plan.placed.get(v.number) if there else None
-
+            place = self.plan.places(self.work, ready)
             rows = RowFunction(f"{self.name}_rows{len(self.units)}", event, place, self.slots)
             self.functions |= rows.functions
             self.units.append(rows.text())
@@ -296,6 +282,7 @@ class CellKernel:
     """The two compiled passes of a plan, for one dtype. ``stand_in`` stands for any S in the plan (``sized.py``)."""
 
     stand_in: int | None = None
+    arrays = HOST
 
     def __init__(self, name: str, plan: Plan, dtype: np.dtype):
         self.plan, self.dtype = plan, dtype
@@ -310,3 +297,6 @@ class CellKernel:
         self.module = load(f"cell_{name}_{dtype.name}", self.source)
         self.forward, self.backward = forward.loop(), backward.loop()
         self.y_widths, self.dx_widths = [v.width for v in plan.cell.ys], [v.width for v in plan.cell.d_xs]
+
+    def workers(self, batch: int) -> int:
+        return parallel.workers()

@@ -9,10 +9,14 @@ from dataclasses import dataclass, field, replace
 from itertools import accumulate, pairwise
 from typing import Any
 
+import numpy as np
+
+from minigrad.compiler.cuda.run import DeviceKernel, DeviceSequence
 from minigrad.compiler.emit import CellKernel
 from minigrad.compiler.plan import Plan
 from minigrad.compiler.reader import CannotCompile
-from minigrad.compiler.run import Sequence, together
+from minigrad.compiler.run import HostSequence, together
+from minigrad.compiler.sequence import Sequence
 from minigrad.compiler.sized import Shapes, Sized, memory_size, patterns, sized
 from minigrad.compiler.trace import CellGraph, trace
 from minigrad.engine import Operation, Tensor, apply, is_recording
@@ -20,8 +24,11 @@ from minigrad.engine.backward import by_definition
 from minigrad.engine.tensor import FLOATS
 from minigrad.engine.tree import flatten, leaves, rebuild
 from minigrad.errors import MinigradError
+from minigrad.kernels import BACKENDS
+from minigrad.kernels.cuda.array import DeviceArray
 
-_KNOWN: weakref.WeakKeyDictionary[Callable, dict[Any, CellKernel | Sized | str]] = weakref.WeakKeyDictionary()
+Kernel = CellKernel | DeviceKernel
+_KNOWN: weakref.WeakKeyDictionary[Callable, dict[Any, Kernel | Sized | str]] = weakref.WeakKeyDictionary()
 
 
 _FIXED = ("minigrad", "math")  # packages whose modules and functions do not change
@@ -82,7 +89,7 @@ class Call:
         self.__dict__["groups"], self.__dict__["trees"] = zip(*found)
 
 
-def kernel_of(call: Call) -> CellKernel | str:
+def kernel_of(call: Call) -> Kernel | str:
     """The compiled cell for leaves of such shapes, or the reason why there is none."""
     if not isinstance(call.cell, types.FunctionType):
         return "the cell is no plain function"
@@ -101,7 +108,7 @@ def kernel_of(call: Call) -> CellKernel | str:
         known = _KNOWN[call.cell] = {}
     found = known.get(key)
     if found is None:
-        size = memory_size(shapes[1])
+        size = memory_size(shapes[1]) if call.groups[0][0].device == "cpu" else None
         found = known[key] = _of_size(call, size, key, known) if size else _compile(call)
     return found
 
@@ -109,7 +116,7 @@ def kernel_of(call: Call) -> CellKernel | str:
 _ODD_SIZE = "its graph for memories of this size is not that for others"
 
 
-def _of_size(call: Call, size: int, key: tuple, known: dict) -> CellKernel | str:
+def _of_size(call: Call, size: int, key: tuple, known: dict) -> Kernel | str:
     """For memories of this size: by what is ``known`` for every size, or will be from now on, if that can be. A cell
     may look at the size, so its graph for this one is made, too, and compared; the simpler one for S = 1 is not worth a
     kernel of its own."""
@@ -140,14 +147,21 @@ def _compile_sized(call: Call, pattern: Shapes) -> Sized | None:
     return Sized.of((low, high), *kernels)
 
 
-def _compile(call: Call, states: Shapes | None = None) -> CellKernel | str:
+def _compile(call: Call, states: Shapes | None = None) -> Kernel | str:
     """For leaves of such shapes, but with ``states`` behind the batch if given."""
     graph = _graph(call, states)
     return graph if isinstance(graph, str) else _kernel(call, graph)
 
 
-def _kernel(call: Call, graph: CellGraph) -> CellKernel:
-    return CellKernel(call.cell.__name__.strip("<>"), Plan(graph), call.groups[0][0].dtype)
+def _kernel(call: Call, graph: CellGraph) -> Kernel:
+    x, name = call.groups[0][0], call.cell.__name__.strip("<>")
+    if x.device == "cpu":
+        return CellKernel(name, Plan(graph), x.dtype)
+    return DeviceKernel(name, Plan(graph), x.dtype, BACKENDS[type(x.data)])
+
+
+def _sequence(kernel: Kernel) -> type[Sequence]:
+    return HostSequence if isinstance(kernel, CellKernel) else DeviceSequence
 
 
 def _graph(call: Call, states: Shapes | None = None) -> CellGraph | str:
@@ -157,8 +171,8 @@ def _graph(call: Call, states: Shapes | None = None) -> CellGraph | str:
     dtypes = {t.dtype for t in tensors}
     if len(dtypes) != 1 or not dtypes <= set(FLOATS):
         return f"dtypes {', '.join(sorted(map(str, dtypes)))}, not one of float32 and float64"
-    if any(t.device != "cpu" for t in tensors):
-        return "tensors on another device"
+    if len({type(t.data) for t in tensors}) != 1 or not isinstance(tensors[0].data, (np.ndarray, DeviceArray)):
+        return "tensors of several devices"
     if any(t.ndim != 3 for t in xs) or any(t.ndim not in (2, 3) for t in state):
         return "xs that are not (T, B, I), or a state that is not (B, H) or a memory (B, S, A)"
     if any(0 in t.shape[-1:] for t in tensors) or any(0 in t.shape[1:] for t in state):
@@ -176,7 +190,7 @@ def _graph(call: Call, states: Shapes | None = None) -> CellGraph | str:
         return f"the compiler does not understand it: {type(error).__name__}: {error}"
 
 
-def run_fused(kernels: list[CellKernel], definition: Callable, calls: list[Call]) -> list[tuple[Any, Any]]:
+def run_fused(kernels: list[Kernel], definition: Callable, calls: list[Call]) -> list[tuple[Any, Any]]:
     """``definition`` of every call, all as one operation, so that they may run at the same time."""
     parts = _parts([sum(map(len, call.groups)) for call in calls])
     outputs = _parts([len(k.plan.cell.ys) + len(k.plan.cell.states) for k in kernels])
@@ -185,7 +199,7 @@ def run_fused(kernels: list[CellKernel], definition: Callable, calls: list[Call]
         for call, kernel, part in zip(calls, kernels, parts):
             given = iter(arrays[part])
             xs, states, params = ([next(given) for _ in group] for group in call.groups)
-            runs.append(Sequence(kernel, xs, states, params, call.lengths, call.reverse, call.every))
+            runs.append(_sequence(kernel)(kernel, xs, states, params, call.lengths, call.reverse, call.every))
         found = together([run.forward() for run in runs])
         return tuple([array for ys, final in found for array in (*ys, *final)])
 

@@ -48,6 +48,12 @@ class Place(NamedTuple):
         return self.part.offset if self.part is not None else self.start
 
 
+def all_rows(place: Place) -> str:
+    """The name under which a call gives the rows of a value for all steps, one behind another."""
+    name = place.buffer.name
+    return name if place.buffer.rows == "time" else f"rows_{name}"
+
+
 class Store(NamedTuple):
     value: Value
     place: Place
@@ -147,6 +153,18 @@ class Plan:
         if base.kind == "state" and self.fixed[base.attr]:
             rows = "member"
         return Place(self.buffer(f"{prefix}{base.attr}", base.width, rows), part)
+
+    def places(self, work: Pass, ready: set[int]) -> Callable[[Value], Place | None]:
+        """Where a value lies before an event of ``work``, for which those values are ``ready``; None if nowhere."""
+        later = {t.value.number for t in work.stores if not t.add} if work is self.backward else None
+
+        def place(v: Value) -> Place | None:
+            if v.base.kind in MEMORY:
+                return self.leaf(v)
+            there = v.number in ready or (later is not None and v.number not in later)
+            return self.placed.get(v.number) if there else None
+
+        return place
 
     def memory(self, k: int) -> Buffer:
         """Of a state that is a matrix for each member."""

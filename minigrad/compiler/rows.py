@@ -16,6 +16,8 @@ from minigrad.compiler.plan import Buffer, Place, Store
 class Slots:
     """Numbers that the text refers to by name: sizes in one table, constants in another."""
 
+    constant_name = "k[{}]"
+
     def __init__(self) -> None:
         self.sizes: dict[str, int] = {}
         self.constants: list[float] = []
@@ -35,9 +37,30 @@ class Slots:
     def constant(self, v: Value) -> str:
         key = ("constant", v.number)
         if key not in self._known:
-            self._known[key] = f"k[{len(self.constants)}]"
+            self._known[key] = self.constant_name.format(len(self.constants))
             self.constants.append(v.attr)
         return self._known[key]
+
+    def column(self, place: Place) -> str:
+        """The first column of a place; "" where that is 0."""
+        if place.column == 0:
+            return ""
+        return self.size(("column", place.part.number if place.part is not None else place), place.column)
+
+
+def over_row(stores: list[Store], place: Callable[[Value], Place | None]) -> list[Value]:
+    """The sums and maxima over the row that stores need, of what lies nowhere yet."""
+    found: dict[int, Value] = {}
+    stack, seen = [t.value for t in stores], set()
+    while stack:
+        v = stack.pop()
+        if v.number in seen or place(v) is not None:
+            continue
+        seen.add(v.number)
+        if v.kind in ("row_sum", "row_max"):
+            found[v.number] = v
+        stack += v.inputs
+    return [found[n] for n in sorted(found)]
 
 
 class RowFunction:
@@ -68,22 +91,9 @@ class RowFunction:
             self._levels[v.number] = level
         return self._levels[v.number]
 
-    def _reductions(self, stores: list[Store]) -> list[Value]:
-        found: dict[int, Value] = {}
-        stack, seen = [t.value for t in stores], set()
-        while stack:
-            v = stack.pop()
-            if v.number in seen or self.place(v) is not None:
-                continue
-            seen.add(v.number)
-            if v.kind in ("row_sum", "row_max"):
-                found[v.number] = v
-            stack += v.inputs
-        return [found[n] for n in sorted(found)]
-
     def _write(self, stores: list[Store]) -> None:
         loops: dict[tuple[int, int], tuple[list[Value], list[Store]]] = {}
-        for v in self._reductions(stores):
+        for v in over_row(stores, self.place):
             loops.setdefault((self._level(v) - 1, v.inputs[0].width), ([], []))[0].append(v)
         for t in stores:
             loops.setdefault((self._level(t.value), t.value.width), ([], []))[1].append(t)
@@ -99,7 +109,7 @@ class RowFunction:
     def _write_single(self, stores: list[Store]) -> None:
         for t in stores:
             value = self._number(t.value)
-            self._line(f"{self._array(t.place)}[0] {'+=' if t.add else '='} {value}")
+            self._line(self._store(t.place, "0", value, 1, t.add))
 
     def _number(self, v: Value) -> str:
         """A constant, a sum over the row, or what is computed of such: one number."""
@@ -109,7 +119,7 @@ class RowFunction:
             return self._single[v.number]
         place = self.place(v)
         if place is not None:
-            text = f"{self._array(place)}[0]"
+            text = self._load(place, "0", 1)
         elif v.kind == "spread":
             return self._number(v.inputs[0])
         else:
@@ -119,7 +129,7 @@ class RowFunction:
         return name
 
     def _line(self, text: str) -> None:
-        self.blocks.append(["    " + text])
+        self.blocks.append([text])
 
     def _call(self, v: Value, arguments: list[str]) -> str:
         self.functions[v.attr.__name__] = v.attr
@@ -140,9 +150,9 @@ class RowFunction:
             place = self.place(v) or self._stored.get(v.number) or self._again(v)
             if place is None and v.kind == "spread":
                 return self._number(v.inputs[0])
-            text = f"{self._array(place)}[j]" if place is not None else self._call(v, [value(i) for i in v.inputs])
+            text = self._load(place, "j", v.width) if place else self._call(v, [value(i) for i in v.inputs])
             name = names[v.number] = f"v{v.number}"
-            body.append(f"        {name} = {text}")
+            body.append(f"    {name} = {text}")
             if place is None:
                 made.append(v.number)
             return name
@@ -151,15 +161,14 @@ class RowFunction:
             operand = value(v.inputs[0])
             name = self._single[v.number] = f"s{v.number}"
             self._line(f"{name} = {'ZERO' if v.kind == 'row_sum' else '-INF'}")
-            body.append(f"        {name} = {'fast_add' if v.kind == 'row_sum' else 'fast_max'}({name}, {operand})")
+            body.append(f"    {name} = {self._reduce(v, name, operand)}")
         for t in stores:
             text = value(t.value)
-            body.append(f"        {self._array(t.place)}[j] {'+=' if t.add else '='} {text}")
+            body.append("    " + self._store(t.place, "j", text, width, t.add))
         for t in stores:
             if not t.add:
                 self._stored.setdefault(t.value.number, t.place)
-        size = self._size(("width", self.name, width), width)
-        block = [f"    for j in range({size}):", *body]
+        block = [self._walk(self._size(("width", self.name, width), width)), *body]
         self.blocks.append(block)
         self._computed |= {n: block for n in made if n not in self._stored}
 
@@ -169,8 +178,22 @@ class RowFunction:
         if block is None:
             return None
         place = self._stored[v.number] = Place(Buffer(f"k{self.name}_{v.number}", v.width, "worker"))
-        block.append(f"        {self._array(place)}[j] = v{v.number}")
+        block.append("    " + self._store(place, "j", f"v{v.number}", v.width, False))
         return place
+
+    # ------------------------------------------------------------------ words, which another target has otherwise
+
+    def _load(self, place: Place, j: str, width: int) -> str:
+        return f"{self._array(place)}[{j}]"
+
+    def _store(self, place: Place, j: str, value: str, width: int, add: bool) -> str:
+        return f"{self._array(place)}[{j}] {'+=' if add else '='} {value}"
+
+    def _walk(self, size: str) -> str:
+        return f"for j in range({size}):"
+
+    def _reduce(self, v: Value, total: str, operand: str) -> str:
+        return f"{'fast_add' if v.kind == 'row_sum' else 'fast_max'}({total}, {operand})"
 
     # ------------------------------------------------------------------ names
 
@@ -192,5 +215,5 @@ class RowFunction:
 
     def text(self) -> str:
         arguments = ", ".join([*self.arrays, *self.sizes, "k"])
-        lines = [line for block in self.blocks for line in block] or ["    pass"]
-        return "\n".join(["@unit", f"def {self.name}({arguments}):", *lines]) + "\n"
+        lines = [line for block in self.blocks for line in block] or ["pass"]
+        return "\n".join(["@unit", f"def {self.name}({arguments}):", *["    " + line for line in lines]]) + "\n"

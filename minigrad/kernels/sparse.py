@@ -104,8 +104,8 @@ class Elementwise:
         return self.dense(*map(dense, xs))
 
 
-def squares(x: Rows) -> float:
-    return cpu.squares(x.values)
+def squares(*xs: Rows) -> float:
+    return cpu.squares(*[x.values for x in xs])
 
 
 def scaled(x: Rows, factor: float) -> Rows:

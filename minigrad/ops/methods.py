@@ -39,9 +39,9 @@ _TO = Operation("to", lambda k, x, device: named(device).from_numpy(k.to_numpy(x
                 (lambda g, y, x, device: to(g, x.device),))  # fmt: skip
 
 
-def to(x: Tensor, device: str) -> Tensor:
+def to(self: Tensor, device: str) -> Tensor:
     """The same values on another device; the gradient comes back to the old one."""
-    return x if x.device == device else apply(_TO, (x,), {"device": device})
+    return self if self.device == device else apply(_TO, (self,), {"device": device})
 
 
 def _iterate(self: Tensor) -> Iterator[Tensor]:

@@ -30,19 +30,28 @@ class Average:
     def __init__(self, parameters: Iterable[Tensor]):
         self.parameters = list(parameters)
         self.count = 0
-        self.means = [np.zeros(p.shape, p.dtype) for p in self.parameters]
+        self._means = [BACKENDS[type(p.data)].full(p.shape, 0, p.dtype) for p in self.parameters]
+
+    @property
+    def means(self) -> list[np.ndarray]:
+        """On the host; set, they go to where the parameters are."""
+        return [BACKENDS[type(m)].to_numpy(m) for m in self._means]
+
+    @means.setter
+    def means(self, arrays: Iterable[np.ndarray]) -> None:
+        self._means = [BACKENDS[type(p.data)].from_numpy(m) for p, m in zip(self.parameters, arrays)]
 
     def update(self) -> None:
         """Count the parameters as they are now."""
         self.count += 1
-        for p, mean in zip(self.parameters, self.means):
-            mean += (BACKENDS[type(p.data)].to_numpy(p.data) - mean) / p.dtype.type(self.count)
+        for i, p in enumerate(self.parameters):
+            self._means[i] = BACKENDS[type(p.data)].update("average", self._means[i], p.data, [], [self.count])
 
     def apply(self) -> None:
         """Set the parameters to their means, once there are any."""
         if self.count:
-            for p, mean in zip(self.parameters, self.means):
-                p.data = BACKENDS[type(p.data)].from_numpy(mean.copy())
+            for p, mean in zip(self.parameters, self._means):
+                p.data = mean
 
     @contextmanager
     def applied(self) -> Iterator[None]:

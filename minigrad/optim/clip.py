@@ -27,7 +27,8 @@ def clip_grad_norm_(parameters: Iterable[Tensor], max_norm: float) -> float:
     if not max_norm > 0:
         raise ValueError(describe("clip_grad_norm_", f"max_norm={max_norm}", "a positive number"))
     with_grad = [(p, p.grad) for p in parameters if p.grad is not None]
-    norm = math.sqrt(sum(BACKENDS[type(g.data)].squares(g.data) for _, g in with_grad))
+    kinds = dict.fromkeys(type(g.data) for _, g in with_grad)  # one look at a device for all of its gradients
+    norm = math.sqrt(sum(BACKENDS[k].squares(*[g.data for _, g in with_grad if type(g.data) is k]) for k in kinds))
     if norm > max_norm and math.isfinite(norm):
         for p, g in with_grad:
             p.grad = Tensor(BACKENDS[type(g.data)].scaled(g.data, max_norm / norm))

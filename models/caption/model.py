@@ -48,7 +48,7 @@ class Captioner(EncoderDecoder):
         if source.ndim != 3 or source.shape[2] != self.features:
             raise ShapeError(describe("Captioner", f"images {source.shape}", f"(S, B, P) with P = {self.features}"))
         first, second = self.patch
-        return second(ops.relu(first(Tensor(source))))
+        return second(ops.relu(first(first.weight.beside(source))))
 
     def captions(self, images: Sequence[np.ndarray], how: Decoding | None = None,
                  batch: int = 64) -> list[list[Translation]]:  # fmt: skip

@@ -47,7 +47,7 @@ class SkipGram(Module):
     def loss(self, rows: Any, outputs: Any, labels: Any) -> Tensor:
         """J of a block, in nats."""
         s = self.scores(rows, outputs)  # (b, m)
-        return ops.sum(ops.softplus(s) - s * Tensor(np.asarray(labels, self.W.dtype)))
+        return ops.sum(ops.softplus(s) - s * s.beside(np.asarray(labels, self.W.dtype)))
 
 
 class CBOW(SkipGram):

@@ -66,9 +66,9 @@ def _dynamic(model: Any, parts: Iterator[tuple[np.ndarray, np.ndarray]], rate: f
             ops.mean(losses).backward()
             for name, p in ((name, p) for name, p in parameters if p.grad is not None):
                 with np.errstate(over="ignore", invalid="ignore"):  # the next prediction shows it
-                    new = p.data - scale[name] * p.grad.numpy()
-                    new = new + back[name] * (trained[name] - p.data) if decay else new
-                p.data = new.astype(p.data.dtype, copy=False)
+                    new = p.numpy() - scale[name] * p.grad.numpy()
+                    new = new + back[name] * (trained[name] - p.numpy()) if decay else new
+                p.data = p.beside(new.astype(p.dtype, copy=False)).data
         state = tree_map(lambda s: s.detach(), after)
 
 

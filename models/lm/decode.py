@@ -12,7 +12,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from minigrad.engine import Tensor
 from minigrad.engine.tree import tree_map
 from minigrad.errors import UserError, describe
 from minigrad.models.settings import Settings, flag, real, share, whole
@@ -164,7 +163,7 @@ def joined(v: Any, before: int, ids: Any) -> str:
 
 def rows_of(state: Any, rows: Any) -> Any:
     """The state of some of the streams, (layers, B, H) -> (layers, rows, H)."""
-    return tree_map(lambda s: Tensor(s.numpy()[:, rows]), state)
+    return tree_map(lambda s: s.beside(s.numpy()[:, rows]), state)
 
 
 def _pieces(v: Any, before: int, ids: Iterator[int]) -> Iterator[str]:

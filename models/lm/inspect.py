@@ -62,9 +62,9 @@ def state_gradients(
     >>> h.shape, h[-1].tolist(), c[-1].tolist()
     ((4, 1, 3), [[1.0, 1.0, 1.0]], [[0.0, 0.0, 0.0]])
     """
-    steps, batch = x.shape[:2]
-    scans = list(_scans(layers, state, batch, x.dtype))
-    zeros = [[Tensor(np.zeros((steps, *s.shape), x.dtype)) for s in leaves(start)] for *_, start in scans]
+    steps = x.shape[0]
+    scans = list(_scans(layers, state, x))
+    zeros = [[x.beside(np.zeros((steps, *s.shape), x.dtype)) for s in leaves(start)] for *_, start in scans]
 
     def loss(probes: Any) -> Tensor:
         ys = x
@@ -78,15 +78,16 @@ def state_gradients(
     return [[g.numpy() for g in row] for row in found]
 
 
-def _scans(layers: Sequence[Recurrent], state: Any, batch: int, dtype: Any) -> Iterator[tuple[Recurrent, str, Any]]:
-    """Module, suffix of the parameters and first state of every layer, from below; a state of None is zeros."""
+def _scans(layers: Sequence[Recurrent], state: Any, x: Tensor) -> Iterator[tuple[Recurrent, str, Any]]:
+    """Module, suffix of the parameters and first state of every layer for x (T, B, I), from below; a state of None is
+    zeros."""
     given = iter([s.numpy() for s in leaves(state)])
     for layer in layers:
         assert not layer.bidirectional
-        sizes = [(layer.num_layers, batch, n) for n in layer.widths()]
-        parts = [np.zeros(size, dtype) if state is None else next(given) for size in sizes]
+        sizes = [(layer.num_layers, x.shape[1], n) for n in layer.widths()]
+        parts = [np.zeros(size, x.dtype) if state is None else next(given) for size in sizes]
         for k in range(layer.num_layers):
-            row = tuple(Tensor(s[k]) for s in parts)
+            row = tuple(x.beside(s[k]) for s in parts)
             yield layer, f"l{k}", row if layer.states == 2 else row[0]
 
 
@@ -271,7 +272,7 @@ def gates(model: LanguageModel, ids: np.ndarray, layer: int = 0) -> dict[str, np
     """
     with model.inference():
         ys, start = model.embedding(ids[:, None]), model.initial_state(1)
-        scans = list(_scans(model._stacks(), start, 1, ys.dtype))
+        scans = list(_scans(model._stacks(), start, ys))
         if not 0 <= layer < len(scans):
             raise UserError(describe("layer", str(layer), f"0 to {len(scans) - 1}"))
         for module, suffix, start in scans[: layer + 1]:

@@ -132,7 +132,8 @@ class LanguageModel(Saved):
             self._draw(config.init)
         if config.embedding_init is not None:
             bound, shape = config.embedding_init, self.embedding.weight.shape
-            self.embedding.weight.data = rng.uniform(-bound, bound, shape).astype(np.float32)
+            drawn = rng.uniform(-bound, bound, shape).astype(np.float32)
+            self.embedding.weight.data = self.embedding.weight.beside(drawn).data
 
     def _stacks(self) -> list[Any]:
         return [getattr(self, name) for name, *_ in self.config.stacks]
@@ -141,7 +142,7 @@ class LanguageModel(Saved):
         """Every weight and bias from U(-bound, bound) (Zaremba, Sutskever and Vinyals 2014); the forget bias on top."""
         for name, p in self.named_parameters():
             if "norm_" not in name and not name.startswith("start."):
-                p.data = self.generator.uniform(-bound, bound, p.shape).astype(np.float32)
+                p.data = p.beside(self.generator.uniform(-bound, bound, p.shape).astype(np.float32)).data
         for stack in self._stacks():
             if isinstance(stack, nn.LSTM):
                 stack.add_forget_bias(self.config.forget_bias)
@@ -211,7 +212,8 @@ class LanguageModel(Saved):
         parts: list[Any] = [ops.broadcast_to(s, (s.shape[0], batch, s.shape[2])) for s in self.start]
         if not parts:
             for _, _, units, layers in self.config.stacks:
-                parts += [Tensor(np.zeros((layers, batch, units), np.float32))] * self.recurrent.states
+                zeros = self.embedding.weight.beside(np.zeros((layers, batch, units), np.float32))
+                parts += [zeros] * self.recurrent.states
         n = self.recurrent.states
         trees = [tuple(parts[i : i + n]) if n == 2 else parts[i] for i in range(0, len(parts), n)]
         return trees[0] if len(trees) == 1 else tuple(trees)
@@ -220,7 +222,7 @@ class LanguageModel(Saved):
         """The state with that before the first symbol for the streams that begin anew; fresh (B,) of bool."""
         if not fresh.any():
             return state
-        rows, old = Tensor(fresh[:, None]), leaves(state)  # (B, 1)
+        rows, old = fresh[:, None], leaves(state)  # (B, 1)
         return rebuild(state, [ops.where(rows, new, s) for new, s in zip(self.start or [0.0] * len(old), old)])
 
     # ---------------------------------------------------------------- its use

@@ -64,7 +64,7 @@ class _Drawn(Exact):
         """W h + b - log count of the targets (N,) and of the drawn classes (N, K)."""
         ids = np.concatenate([drawn, targets])
         weight = ops.embedding(self.weight, ids, sparse=True)  # (K + N, H)
-        bias = ops.embedding(self.bias, ids, sparse=True) - Tensor(log_counts.astype(h.dtype))
+        bias = ops.embedding(self.bias, ids, sparse=True) - h.beside(log_counts.astype(h.dtype))
         (w_drawn, w_true), (b_drawn, b_true) = ops.split(weight, [len(drawn)]), ops.split(bias, [len(drawn)])
         return ops.sum(h * w_true, -1) + b_true, ops.linear(h, w_drawn, b_drawn)
 
@@ -185,7 +185,7 @@ class Adaptive(nn.Module):
     def nll(self, h: Tensor, targets: Any) -> Tensor:
         shape = np.shape(targets)
         h, t, counted = rows(h, targets, self.ends[-1])
-        total = Tensor(np.zeros(math.prod(shape), h.dtype))
+        total = h.beside(np.zeros(math.prod(shape), h.dtype))
         for at, loss in self._parts(h, t, "none"):
             total = ops.scatter_add(total, counted[at], loss)
         return ops.reshape(total, shape)

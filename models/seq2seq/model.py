@@ -107,9 +107,9 @@ class EncoderDecoder(Saved):
         B, there = values.shape[0], np.arange(S) < np.asarray(lengths)[:, None]  # (B, S)
         if config.attention == "location":
             there &= np.arange(S) < config.positions
-        zeros = lambda n: Tensor(np.zeros((B, n), values.dtype))
+        zeros = lambda n: values.beside(np.zeros((B, n), values.dtype))
         fed = zeros(config.readout) if config.input_feeding else None
-        bias = Tensor(np.where(there, 0.0, NEVER).astype(values.dtype))
+        bias = values.beside(np.where(there, 0.0, NEVER).astype(values.dtype))
         return tuple(layers), fed, zeros(S) if config.coverage else None, Memory(keys, values, bias)
 
     # ---------------------------------------------------------------- decoder
@@ -122,7 +122,7 @@ class EncoderDecoder(Saved):
         own = {name: w for name, w in self.attention.items() if name != "W"}
         if "L" in own:
             S, known = state[3].bias.shape[1], config.positions
-            more = Tensor(np.zeros((max(S - known, 0), config.hidden), own["L"].dtype))
+            more = own["L"].beside(np.zeros((max(S - known, 0), config.hidden), own["L"].dtype))
             own["L"] = ops.concat([own["L"], more], 0) if known < S else own["L"][:S]
         return cell, SimpleNamespace(layers=layers, **own)
 
@@ -133,7 +133,7 @@ class EncoderDecoder(Saved):
             return x, ()
         shape = (config.layers - 1, *x.shape[:2], config.hidden)
         masks = (self.generator.random(shape, np.float32) >= config.dropout) / x.dtype.type(1 - config.dropout)
-        return x, tuple(Tensor(mask) for mask in masks)
+        return x, tuple(x.beside(mask) for mask in masks)
 
     def decode(self, ids: np.ndarray, state: Any, lengths: Any = None) -> tuple[Tensor, Tensor | None, Tensor | None]:
         """Readouts (T, B, R) after the symbols ``ids`` (T, B); of attention, its weights (T, B, S) and, with coverage,

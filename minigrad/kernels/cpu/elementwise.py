@@ -7,7 +7,6 @@ one variant is compiled for each such pattern that occurs, so the loop always ve
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from functools import lru_cache
 from typing import NamedTuple
@@ -15,9 +14,9 @@ from typing import NamedTuple
 import numpy as np
 from numba import from_dtype, types
 
-from minigrad.errors import DtypeError, describe
 from minigrad.kernels.abstract import broadcast_shapes
 from minigrad.kernels.cpu.build import build
+from minigrad.kernels.loops import check_dtypes, fold, row_major, spread
 
 empty = np.empty
 
@@ -35,28 +34,13 @@ class Loops(NamedTuple):
 def plan(where: str, *shapes: tuple[int, ...]) -> Loops | None:
     """Fold the sizes of C-contiguous operands; None if more than three loops remain."""
     shape = broadcast_shapes(where, *shapes)
-    padded = [(1,) * (len(shape) - len(s)) + s for s in shapes]
-    runs: list[list] = []  # [size, which operands move]
-    for axis, n in enumerate(shape):
-        if n == 1:
-            continue
-        moving = tuple(s[axis] != 1 for s in padded)
-        if runs and runs[-1][1] == moving:
-            runs[-1][0] *= n
-        else:
-            runs.append([n, moving])
-    if len(runs) > 3:
+    sizes, strides = fold(shape, [spread(s, row_major(s), len(shape)) for s in shapes])
+    if len(sizes) > 3:
         return None
-    runs = [[1, (False,) * len(shapes)]] * (3 - len(runs)) + runs
-    if runs[2][1] == (False,) * len(shapes):  # every operand has one element
-        runs[2] = [math.prod(shape), (True,) * len(shapes)]
-    strides = []
-    for i in range(len(shapes)):
-        inner = runs[2][0] if runs[2][1][i] else 1
-        middle = inner * (runs[1][0] if runs[1][1][i] else 1)
-        strides.append((middle * runs[0][1][i], inner * runs[1][1][i]))
-    pattern = "".join("v" if moves else "s" for moves in runs[2][1])
-    return Loops(shape, tuple(r[0] for r in runs), tuple(strides), pattern)
+    missing = [0] * (3 - len(sizes))
+    sizes, strides = [1] * len(missing) + sizes, [missing + s for s in strides]
+    pattern = "".join("v" if s[2] else "s" for s in strides)
+    return Loops(shape, (sizes[0], sizes[1], sizes[2]), tuple((s[0], s[1]) for s in strides), pattern)
 
 
 def loops_source(call: str, pattern: str) -> str:
@@ -108,11 +92,7 @@ class Elementwise:
     def _launch(self, shapes: tuple, dtypes: tuple) -> tuple | None:
         """(compiled loops, shape of the result, sizes, strides) for such operands; all checks are here."""
         dtype = dtypes[-1]
-        if any(d != dtype for d in dtypes[self.condition :]) or (self.condition and dtypes[0].kind != "b"):
-            got = " and ".join(map(str, dtypes))
-            raise DtypeError(describe(self.name, got, "operands of one dtype", "cast one with .astype()"))
-        if self.floats and dtype.kind != "f":
-            raise DtypeError(describe(self.name, str(dtype), "float32 or float64", "cast it: x.astype('float32')"))
+        check_dtypes(self.name, dtypes, self.floats, self.condition)
         loops = plan(self.name, *shapes)
         if loops is None:
             return None

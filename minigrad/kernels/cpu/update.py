@@ -1,4 +1,4 @@
-"""Floor 2, CPU: the steps of the optimisers, one pass over memory each.
+"""Floor 2, CPU: the steps of the optimisers (``kernels/steps.py``), one pass over memory each.
 
 ``p`` parameters, ``g`` gradient, ``out`` the new parameters, ``h`` the settings in the parameters' dtype; ``m`` and
 ``v`` are the optimiser's own buffers and are written to.
@@ -8,52 +8,41 @@
 
 from __future__ import annotations
 
-from math import sqrt
-
 import numpy as np
 
 from minigrad.kernels.cpu.micro import fast_add
 from minigrad.kernels.cpu.shared import Shared
+from minigrad.kernels.steps import adagrad, adam, average, rmsprop, sgd
 
 
-def sgd(p, g, out, m, h):
-    """m = momentum m + g + decay p;  out = p - lr m."""
+def sgd_loop(p, g, out, m, h):
     lr, momentum, decay = h[0], h[1], h[2]
     for i in range(p.size):
-        m[i] = momentum * m[i] + (g[i] + decay * p[i])
-        out[i] = p[i] - lr * m[i]
+        out[i], m[i] = sgd(p[i], g[i], m[i], lr, momentum, decay)
 
 
-def adagrad(p, g, out, v, h):
-    """v += g^2;  out = p - lr g / (sqrt(v) + eps)."""
+def adagrad_loop(p, g, out, v, h):
     lr, eps, decay = h[0], h[1], h[2]
     for i in range(p.size):
-        d = g[i] + decay * p[i]
-        v[i] += d * d
-        out[i] = p[i] - lr * d / (sqrt(v[i]) + eps)
+        out[i], v[i] = adagrad(p[i], g[i], v[i], lr, eps, decay)
 
 
-def rmsprop(p, g, out, v, m, h):
-    """v = a v + (1 - a) g^2;  m = momentum m + g / (sqrt(v) + eps);  out = p - lr m."""
+def rmsprop_loop(p, g, out, v, m, h):
     lr, alpha, eps, momentum, decay = h[0], h[1], h[2], h[3], h[4]
     for i in range(p.size):
-        d = g[i] + decay * p[i]
-        v[i] = alpha * v[i] + (1.0 - alpha) * d * d
-        m[i] = momentum * m[i] + d / (sqrt(v[i]) + eps)
-        out[i] = p[i] - lr * m[i]
+        out[i], v[i], m[i] = rmsprop(p[i], g[i], v[i], m[i], lr, alpha, eps, momentum, decay)
 
 
-def adam(p, g, out, m, v, h):
-    """m = b1 m + (1 - b1) g;  v = b2 v + (1 - b2) g^2;  out = p (1 - lr decay) - lr m' / (sqrt(v') + eps).
-
-    m' = m / (1 - b1^t) and v' = v / (1 - b2^t) undo the start from zero.
-    """
+def adam_loop(p, g, out, m, v, h):
     lr, b1, b2, eps, c1, c2, l2, decay = h[0], h[1], h[2], h[3], h[4], h[5], h[6], h[7]
     for i in range(p.size):
-        d = g[i] + l2 * p[i]
-        m[i] = b1 * m[i] + (1.0 - b1) * d
-        v[i] = b2 * v[i] + (1.0 - b2) * d * d
-        out[i] = p[i] * (1.0 - lr * decay) - lr * (m[i] * c1) / (sqrt(v[i] * c2) + eps)
+        out[i], m[i], v[i] = adam(p[i], g[i], m[i], v[i], lr, b1, b2, eps, c1, c2, l2, decay)
+
+
+def average_loop(p, x, out, h):
+    n = h[0]
+    for i in range(p.size):
+        (out[i],) = average(p[i], x[i], n)
 
 
 def times(x, out, factor):
@@ -70,7 +59,10 @@ def sums_of_squares(first, last, x, parts):
         parts[j] = part
 
 
-_STEPS = {f.__name__: Shared(f, n) for f, n in ((sgd, 4), (adagrad, 4), (rmsprop, 5), (adam, 5))}
+_STEPS = {
+    "sgd": Shared(sgd_loop, 4), "adagrad": Shared(adagrad_loop, 4), "rmsprop": Shared(rmsprop_loop, 5),
+    "adam": Shared(adam_loop, 5), "average": Shared(average_loop, 3),
+}  # fmt: skip
 _TIMES, _SQUARES = Shared(times, 2), Shared(sums_of_squares)
 
 
@@ -89,8 +81,11 @@ def scaled(x: np.ndarray, factor: float) -> np.ndarray:
     return out
 
 
-def squares(x: np.ndarray) -> float:
-    """The sum of squares of all elements: of blocks in the array's dtype, and of those in float64."""
-    parts = np.empty(-(-x.size // 4096))
-    _SQUARES(x.dtype, parts.size, x.size, np.ascontiguousarray(x).ravel(), parts)
-    return float(parts.sum())
+def squares(*xs: np.ndarray) -> float:
+    """The sum of squares of all elements of arrays: of blocks in an array's dtype, and of those in float64."""
+    total = 0.0
+    for x in xs:
+        parts = np.empty(-(-x.size // 4096))
+        _SQUARES(x.dtype, parts.size, x.size, np.ascontiguousarray(x).ravel(), parts)
+        total += float(parts.sum())
+    return total

@@ -7,19 +7,10 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
+from minigrad.kernels.loops import Shape, row_major
+
 if TYPE_CHECKING:
     from minigrad.kernels.cuda.device import Device
-
-Shape = tuple[int, ...]
-
-
-def row_major(shape: Shape) -> Shape:
-    """Strides, in elements, of a contiguous array."""
-    strides, step = [], 1
-    for n in reversed(shape):
-        strides.append(step)
-        step *= max(n, 1)
-    return tuple(reversed(strides))
 
 
 class DeviceArray:
@@ -59,10 +50,17 @@ class DeviceArray:
 
     # ------------------------------------------------------------------ views
 
+    def __getitem__(self, index: Any) -> Any:
+        return self.cut(index if isinstance(index, tuple) else (index,))
+
+    def reshape(self, shape: Shape) -> Any:
+        """Of a contiguous array."""
+        return self.view(tuple(shape), row_major(shape))
+
     def view(self, shape: Shape, strides: Shape, first: int = 0) -> Any:
         """The same memory walked otherwise, from element ``first`` on."""
         return type(self)(self.memory, shape, self.dtype, strides, self.offset + first * self.dtype.itemsize,
-                          self.base or self)  # fmt: skip
+                          self if self.base is None else self.base)  # fmt: skip
 
     def transpose(self, axes: Shape) -> Any:
         return self.view(tuple(self.shape[a] for a in axes), tuple(self.strides[a] for a in axes))

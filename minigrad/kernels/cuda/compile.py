@@ -35,7 +35,8 @@ except ImportError as error:
     do = "pip install 'minigrad[cuda]'"
     raise DeviceError(describe("cuda", f"no numba-cuda ({error})", "numba-cuda and CUDA's libraries", do)) from None
 
-_ELEMENTS = {"f4": types.float32, "f8": types.float64, "i8": types.int64, "i4": types.int32, "u4": types.uint32,
+_ELEMENTS = {"f4": types.float32, "f8": types.float64, "i8": types.int64, "i4": types.int32, "i2": types.int16,
+             "i1": types.int8, "u8": types.uint64, "u4": types.uint32, "u2": types.uint16,
              "u1": types.uint8}  # fmt: skip
 _REPORT = re.compile(
     r"(\d+) bytes stack frame, (\d+) bytes spill stores, (\d+) bytes spill loads\s*\n.*?Used (\d+) registers"

@@ -57,15 +57,17 @@ class Kernel:
                    of a bool), "f8*", ... pointers to others; "i8" a whole number
     threads:       of a block; 0 where the kernel works with any number
     dtypes:        for which it makes sense
+    promises:      machine instructions that its code must have, ("LDG.E.128",): tests look for them
     constants:     values of some parameters which the compiler then knows
     """
 
     def __init__(self, function: Callable | None, takes: str, *, threads: int = 0, name: str = "", text: str = "",
                  parts: Iterable[Any] = (), dtypes: Iterable[str] = ("float32", "float64"),
-                 max_registers: int | None = None, **constants: int):  # fmt: skip
+                 max_registers: int | None = None, promises: Iterable[str] = (), **constants: int):  # fmt: skip
         self.function, self.takes, self.threads, self.constants = function, takes.split(), threads, constants
         self.name = name or "_".join([function.__name__, *map(str, constants.values())])  # type: ignore[union-attr]
         self.text, self.parts, self.dtypes, self.max_registers = text, tuple(parts), tuple(dtypes), max_registers
+        self.promises = tuple(promises)
         self._files: dict[tuple[np.dtype, str], File] = {}
         if function is not None:
             KERNELS.append(self)

@@ -100,7 +100,7 @@ def gradients(models: tuple[Path, ...], text: str | None, cells: tuple[str, ...]
     for name, model in loaded.items():
         for parameter, p in model.named_parameters():
             if "weight_hh" in parameter and gain != 1.0:
-                p.data = p.data * np.float32(gain)
+                p.data = p.beside(p.numpy() * np.float32(gain)).data
         ids = _places(model.vocabulary.encode(content), length, batch)
         norms |= {f"{name} {state}": n for state, n in inspect.gradient_norms(model, ids).items()}
         raw[name] = inspect.parameter_gradients(model, ids)

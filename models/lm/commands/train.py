@@ -43,7 +43,7 @@ def _begin_with(path: str, model: LanguageModel) -> None:
         expected = f"as many as --embedding, {model.config.embedding}"
         raise UserError(describe(where, f"{found.dim} numbers a word", expected, f"set --embedding {found.dim}"))
     layer, report = found.embedding(model.vocabulary, generator=model.generator)
-    model.embedding.weight.data = layer.weight.data
+    model.embedding.weight.data = model.embedding.weight.beside(layer.weight.numpy()).data
     click.echo(f"{where}: {report}", err=True)
 
 

@@ -1,0 +1,162 @@
+"""Floor 2, CUDA: one expression over arrays of any strides: what elementwise operations, copies and casts run on.
+
+Sizes are folded to as few loops as possible (``kernels/loops.py``). A thread finds its element in each array from the
+number k of its item: from the innermost loop out, the next k is k // n, and the index is what remains. Division is slow
+on a GPU, so it is a multiplication by a number found before (Granlund and Montgomery 1994). Where the innermost loop
+allows it, an item is four neighbours, read and written at once.
+
+All of these kernels are limited by the bytes that they move: each thread has two (of four elements) or four items under
+way, so that there are enough loads in flight.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from minigrad.kernels.cuda.device import Array, Device
+from minigrad.kernels.cuda.kernel import Kernel
+from minigrad.kernels.cuda.language import cuda, load4, store4
+from minigrad.kernels.loops import Shape, fold, spread
+
+LIMIT = 2**31  # items that ``divider`` is right for
+_WORDS = (cuda, load4, store4)
+
+
+def divider(n: int) -> tuple[int, int]:
+    """(m, s) with k // n = (k m) >> s for 0 <= k < LIMIT, without overflow in 64 bits."""
+    s = (n - 1).bit_length()
+    return (LIMIT << s) // n + 1, 31 + s
+
+
+def lowest(x: Array) -> tuple[Array, int]:
+    """The memory of x from its lowest element on, to be pointed at, and the place of x's first element in it."""
+    back = tuple([a for a, s in enumerate(x.strides) if s < 0])
+    return (x.flip(back), sum((1 - x.shape[a]) * x.strides[a] for a in back)) if back else (x, 0)
+
+
+class Plan(NamedTuple):
+    kernel: Kernel
+    items: int  # for the threads to share out
+    numbers: tuple[int, ...]  # arguments before the arrays
+
+
+class Loops:
+    """``call``, an expression in {x0}, {x1}, ..., for each element of arrays that broadcast.
+
+    takes: types of the operands' pointers, and of the result's ("T*", "u1*")
+    text:  of functions that ``call`` names; ``parts``: functions and words that it names
+    """
+
+    def __init__(self, name: str, call: str, takes: Sequence[str], *, text: str = "", parts: Iterable[Any] = ()):
+        self.name, self.call, self.takes, self.text = name, call, tuple(takes), text
+        self.parts = (*_WORDS, *parts)
+        self._kernels: dict[tuple[int, str], Kernel] = {}
+        self._plans: dict[tuple, Plan] = {}
+
+    def kernel(self, rank: int, pattern: str = "") -> Kernel:
+        """For so many loops. With a ``pattern``, an item is four neighbours; of each operand they are read at once
+        ("v"), or it stands still ("s")."""
+        found = self._kernels.get((rank, pattern))
+        if found is None:
+            name = f"{self.name}_{pattern or 'any'}{rank}"
+            takes = ["i8"] * (2 + 3 * (rank - 1) + rank * len(self.takes))
+            takes += [t for pointer in self.takes for t in (pointer, "i8")]
+            promises = ["STG.E.128"] * (self.takes[-1] == "T*") + ["LDG.E.128"] * ("v" in pattern[-1:])
+            found = self._kernels[rank, pattern] = Kernel(
+                None, " ".join(takes), name=name, text=self.text + source(self.call, rank, pattern, len(self.takes)),
+                parts=self.parts, promises=promises if pattern else ())  # fmt: skip
+        return found
+
+    def _plan(self, shape: Shape, strides: list[Shape], aligned: bool) -> Plan:
+        sizes, steps = fold(shape, strides)
+        n, kernel = math.prod(sizes), None
+        if aligned and all(s[-1] in (0, 1) for s in steps) and steps[-1][-1] == 1:
+            even = sizes[-1] % 4 == 0 and all(t % 4 == 0 for s in steps if s[-1] for t in s[:-1])
+            if even or len(sizes) == 1:
+                pattern = "".join("v" if s[-1] else "s" for s in steps[:-1])
+                sizes, steps = [*sizes[:-1], sizes[-1] // 4], [[*s[:-1], 4 * s[-1]] for s in steps]
+                kernel = self.kernel(_rank(sizes), pattern)
+        kernel = kernel or self.kernel(_rank(sizes))
+        missing = _rank(sizes) - len(sizes)
+        sizes, steps = [1] * missing + sizes, [[0] * missing + s for s in steps]
+        numbers = [math.prod(sizes), n]
+        for size in sizes[1:]:
+            numbers += [size, *divider(size)]
+        return Plan(kernel, numbers[0], (*numbers, *[t for s in steps for t in s]))
+
+    def __call__(self, device: Device, dtype: np.dtype, operands: Sequence[Array], out: Array) -> None:
+        """Write into ``out``, whose shape the operands broadcast to."""
+        if not out.size:
+            return
+        if out.size >= LIMIT and out.ndim > 1:
+            return self._halves(device, dtype, operands, out)
+        arrays = [*operands, out]
+        strides = [spread(x.shape, x.strides, out.ndim) for x in arrays]
+        places = [lowest(x) for x in arrays]
+        aligned = not any([x.offset % (4 * x.dtype.itemsize) for x, _ in places])
+        key = (out.shape, *strides, aligned)
+        plan = self._plans.get(key)
+        if plan is None:
+            if len(self._plans) > 4096:  # shapes that never repeat must not pile up
+                self._plans.clear()
+            plan = self._plans[key] = self._plan(out.shape, strides, aligned)
+        items = -(-plan.items // (2 if plan.kernel.promises else 4))
+        device.launch(plan.kernel, dtype, device.blocks(max(items, 1)), *plan.numbers, *[v for p in places for v in p])
+
+    def _halves(self, device: Device, dtype: np.dtype, operands: Sequence[Array], out: Array) -> None:
+        """More elements than are counted: the longest axis in two parts."""
+        axis = max(range(out.ndim), key=lambda a: out.shape[a])
+        for part in (slice(out.shape[axis] // 2), slice(out.shape[axis] // 2, None)):
+            index = (slice(None),) * axis + (part,)
+            full = [x.broadcast_to(out.shape) for x in operands]
+            self(device, dtype, [x.cut(index) for x in full], out.cut(index))
+
+
+def _rank(sizes: list[int]) -> int:
+    """1, 2, 4, 8, ... loops: fewer kernels to compile."""
+    return 1 << (len(sizes) - 1).bit_length()
+
+
+def source(call: str, rank: int, pattern: str, arrays: int) -> str:
+    """Text of the kernel: ``items`` in all, ``n`` elements, size, factor and shift of every loop but the first, strides
+    of each array, then each array and the place of its first element."""
+    loops, wide = range(rank), bool(pattern)
+    names = [f"x{o}" for o in range(arrays - 1)] + ["out"]
+    loads = ["load4({0}, {1})" if p == "v" else "{0}[{1}]" for p in pattern or "-" * (arrays - 1)]
+    arguments = ["items", "n", *[f"n{a}, m{a}, s{a}" for a in loops[1:]]]
+    arguments += [f"{x}_{a}" for x in names for a in loops] + [f"{x}, {x}_at" for x in names]
+    lines = ["@kernel", f"def run({', '.join(arguments)}):", "    step = cuda.gridsize(1)", "    k = cuda.grid(1)",
+             "    while k < items:"]  # fmt: skip
+    several = range(2 if wide else 4)
+    for u in several:
+        found = [f"i0 = k + {u} * step" if u else "i0 = k"]
+        for a in reversed(loops[1:]):
+            found += [f"rest = (i0 * m{a}) >> s{a}", f"i{a} = i0 - rest * n{a}", "i0 = rest"]
+        for x in names:
+            found.append(f"p{u}_{x} = {' + '.join([f'{x}_at', *[f'i{a} * {x}_{a}' for a in loops]])}")
+        found += [f"v{u}_{x} = {load.format(x, f'p{u}_{x}')}" for x, load in zip(names, loads)]
+        lines += _guarded(u, found)
+    for u in several:
+        values = [
+            call.format(
+                **{x: f"v{u}_{x}[{e}]" if p == "v" else f"v{u}_{x}" for x, p in zip(names, pattern or "-" * arrays)}
+            )
+            for e in range(4 if wide else 1)
+        ]
+        store = f"store4(out, p{u}_out, ({', '.join(values)}))" if wide else f"out[p{u}_out] = {values[0]}"
+        lines += _guarded(u, [store])
+    lines.append(f"        k += {len(several)} * step")
+    if wide and rank == 1:
+        at = {x: f"{x}[{x}_at + k]" if p == "v" else f"{x}[{x}_at]" for x, p in zip(names, pattern)}
+        lines += ["    k = 4 * items + cuda.grid(1)", "    if k < n:", f"        out[out_at + k] = {call.format(**at)}"]
+    return "\n".join(lines) + "\n"
+
+
+def _guarded(u: int, lines: list[str]) -> list[str]:
+    """The lines for a thread's item number u, if there is one."""
+    head, indent = ([f"        if k + {u} * step < items:"], " " * 12) if u else ([], " " * 8)
+    return head + [indent + line for line in lines]

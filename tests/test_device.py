@@ -1,0 +1,74 @@
+"""Where tensors are: made on a device, moved, refused when they meet."""
+
+import numpy as np
+import pytest
+from on_device import DEVICE
+
+import minigrad as mg
+from minigrad.errors import DeviceError
+
+pytestmark = pytest.mark.cuda_sim
+X = np.array([[0.1, -0.2, 0.3]], np.float32)
+
+
+def test_tensors_are_made_on_the_device_that_is_named_or_around_them():
+    assert mg.tensor(X, device=DEVICE).device == DEVICE
+    with mg.device(DEVICE):
+        x = mg.tensor(X)
+        with mg.device("cpu"):
+            assert mg.tensor(X).device == "cpu"
+        layer = mg.nn.LSTM(3, 4)
+    assert x.device == DEVICE and mg.tensor(X).device == "cpu"
+    assert layer.device == DEVICE and mg.nn.Linear(3, 2).device == "cpu"
+    assert mg.tensor(x).device == DEVICE, "a copy stays where its original is"
+    np.testing.assert_array_equal(x.numpy(), X)
+
+
+def test_values_and_gradients_move_with_to():
+    x = mg.tensor(X, requires_grad=True)
+    y = mg.tanh(x.to(DEVICE))
+    assert y.device == DEVICE and y.to(DEVICE) is y
+    y.to("cpu").backward(mg.tensor(np.ones_like(X)))
+    assert x.grad.device == "cpu"
+    np.testing.assert_allclose(x.grad.numpy(), 1 - np.tanh(X) ** 2, rtol=1e-6)
+
+
+def test_numbers_and_arrays_go_where_the_tensor_beside_them_is():
+    x = mg.tensor(X, device=DEVICE)
+    for y in (x * 2.0, 2.0 * x, x + X, X + x, mg.where(X > 0, x, 0.0), mg.where(X > 0, 0.0, x), mg.maximum(x, 0.0)):
+        assert y.device == DEVICE
+    np.testing.assert_allclose(mg.where(X > 0, x, 0.0).numpy(), np.where(X > 0, X, 0))
+
+
+def test_tensors_on_two_devices_do_not_meet():
+    with pytest.raises(DeviceError, match=r"\[add\] got tensors on cpu and cuda(-sim)?, expected one device"):
+        mg.tensor(X) + mg.tensor(X, device=DEVICE)
+    with pytest.raises(DeviceError, match=r"\[matmul\] got tensors on cpu and cuda"):
+        mg.tensor(X, device=DEVICE) @ mg.tensor(X.T)
+
+
+def test_modules_move_with_their_parameters():
+    layer = mg.nn.Linear(3, 2, generator=0)
+    before = layer(mg.tensor(X)).numpy()
+    assert layer.to(DEVICE).device == DEVICE
+    after = layer(mg.tensor(X, device=DEVICE))
+    assert after.device == DEVICE
+    np.testing.assert_allclose(after.numpy(), before, rtol=1e-5)
+    np.testing.assert_array_equal(layer.to("cpu")(mg.tensor(X)).numpy(), before)
+    layer.to(DEVICE).load_state_dict(layer.state_dict())
+    assert layer.device == DEVICE
+
+
+def test_unknown_devices_are_named():
+    with pytest.raises(DeviceError, match=r"'tpu', expected one of: cpu, cuda"):
+        mg.device("tpu")
+    with pytest.raises(DeviceError, match=r"'tpu'"):
+        mg.tensor(X, device="tpu")
+    with pytest.raises(DeviceError, match=r"'tpu'"):
+        mg.tensor(X).to("tpu")
+
+
+def test_a_device_is_left_even_by_an_error():
+    with pytest.raises(ValueError), mg.device(DEVICE):
+        raise ValueError
+    assert mg.tensor(X).device == "cpu"
