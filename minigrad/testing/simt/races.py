@@ -24,16 +24,22 @@ from minigrad.testing.simt.memory import Array, address_of
 ACCESSES = 100_000_000  # of one launch; more of them is a kernel that does not end
 
 
+Uses = dict[int, tuple[int, Where | None]]  # by thread: at which step of it, and where
+
+
 class Element:
-    """Who used an element: its last writer, and all readers since."""
+    """Who used an element: its last plain write, and since then all reads, and all atomics.
 
-    __slots__ = ("atomic", "clock", "pending", "readers", "sync", "where", "writer")
+    written: before the launch, or in it; pending: an asynchronous copy is on its way; told: by atomics, to the next"""
 
-    def __init__(self, writer: int):  # -1: before the launch, -2: nobody
-        self.writer, self.clock, self.atomic, self.pending = writer, 0, False, False
-        self.where: Where | None = None
-        self.readers: dict[int, tuple[int, Where | None]] = {}
-        self.sync: np.ndarray | None = None  # what an atomic told
+    __slots__ = ("atomics", "pending", "reads", "told", "writes", "written")
+
+    def __init__(self, written: bool):
+        self.written, self.pending = written, False
+        self.writes: Uses = {}
+        self.reads: Uses = {}
+        self.atomics: Uses = {}
+        self.told: np.ndarray | None = None
 
 
 class Memory:
@@ -73,11 +79,11 @@ class Clocks:
         self.own[t] += 1
 
     def atomic(self, t: int, element: Element) -> None:
-        told, before = self.fenced[t], element.sync
+        told, before = self.fenced[t], element.told
         if before is not None:
             self.known[t] = np.maximum(self.known[t], before)
         if told is not None:
-            element.sync = told if before is None else np.maximum(told, before)
+            element.told = told if before is None else np.maximum(told, before)
 
 
 class Watched(Array):
@@ -98,7 +104,7 @@ class Watched(Array):
             element = memory.elements.get(a)
             if element is None:
                 before = memory.written if memory.base is None else memory.written[a - memory.base]
-                element = memory.elements[a] = Element(-1 if before else -2)
+                element = memory.elements[a] = Element(bool(before))
             found.append(element)
         clocks = cuda.launch.clocks
         clocks.accesses += 1
@@ -109,49 +115,59 @@ class Watched(Array):
     def _name(self, i: tuple) -> str:
         return f"{self.name}[{', '.join(map(str, i))}]"
 
-    def _race(self, i: tuple, verb: str, other: int, did: str, where: Where | None) -> RaceError:
-        launch = cuda.launch
-        here = of_kernel(sys._getframe(1))
-        return RaceError(
-            f"a race for {self._name(i)}\n"
-            f"  {place(cuda.thread.number, launch)} {verb} it: {line(here)}\n"
-            f"  {place(other, launch)} {did} it: {line(where)}\n"
-            f"  no barrier orders the two"
-        )
+    def _compare(self, i: tuple, does: str, uses: Uses, did: str) -> None:
+        """One of ``uses`` that nothing orders with what the thread does now is a race."""
+        thread, launch = cuda.thread.number, cuda.launch
+        known = launch.clocks.known[thread]
+        for other, (clock, where) in uses.items():
+            if other != thread and known[other] < clock:
+                here = line(of_kernel(sys._getframe(1)))
+                raise RaceError(
+                    f"a race for {self._name(i)}\n"
+                    f"  {place(thread, launch)} {does} it: {here}\n"
+                    f"  {place(other, launch)} {did} it: {line(where)}\n"
+                    f"  no barrier orders the two"
+                )
 
-    def _read(self, i: tuple, where: Where | None, atomic: bool = False) -> None:
-        thread, clocks = cuda.thread.number, cuda.launch.clocks
-        for e in self._used(i):
-            if e.writer == -2:
-                raise UnwrittenError(f"{self._name(i)} is read, and nobody wrote it")
-            if e.pending:
-                raise UnwrittenError(f"{self._name(i)} is read while an asynchronous copy to it is on its way")
-            if e.writer >= 0 and e.writer != thread and clocks.known[thread][e.writer] < e.clock and not (
-                atomic and e.atomic
-            ):  # fmt: skip
-                raise self._race(i, "reads", e.writer, "wrote", e.where)
-            if not atomic:
-                e.readers[thread] = clocks.own[thread], where
+    def _written(self, i: tuple, e: Element) -> None:
+        if not e.written:
+            raise UnwrittenError(f"{self._name(i)} is read, and nobody wrote it")
+        if e.pending:
+            raise UnwrittenError(f"{self._name(i)} is read while an asynchronous copy to it is on its way")
 
-    def _write(self, i: tuple, where: Where | None, atomic: bool = False, same: bool = False) -> None:
-        """``same``: the value that was there; so two threads may write one value."""
-        thread, clocks = cuda.thread.number, cuda.launch.clocks
-        known = clocks.known[thread]
+    def _read(self, i: tuple, where: Where | None) -> None:
         for e in self._used(i):
-            if e.writer >= 0 and e.writer != thread and known[e.writer] < e.clock and not (
-                same or (atomic and e.atomic)
-            ):  # fmt: skip
-                raise self._race(i, "writes", e.writer, "wrote", e.where)
-            for reader, (clock, at) in e.readers.items():
-                if reader != thread and known[reader] < clock:
-                    raise self._race(i, "writes", reader, "read", at)
-            now = clocks.own[thread]
-            atomic &= e.atomic or (e.writer, e.clock) != (thread, now)  # a plain write of this step still counts
-            e.writer, e.clock, e.where, e.atomic, e.pending = thread, now, where, atomic, False
-            e.readers.clear()
+            self._written(i, e)
+            if e.writes:
+                self._compare(i, "reads", e.writes, "wrote")
+            if e.atomics:
+                self._compare(i, "reads", e.atomics, "changed")
+            thread = cuda.thread.number
+            e.reads[thread] = cuda.launch.clocks.own[thread], where
+
+    def _write(self, i: tuple, where: Where | None, same: bool = False) -> None:
+        """``same``: the value that another wrote, too; that does no harm."""
+        for e in self._used(i):
+            if not same:
+                self._compare(i, "writes", e.writes, "wrote")
+            self._compare(i, "writes", e.reads, "read")
+            self._compare(i, "writes", e.atomics, "changed")
+            thread = cuda.thread.number
+            e.writes, e.reads, e.atomics = {thread: (cuda.launch.clocks.own[thread], where)}, {}, {}
+            e.written, e.pending = True, False
         if self.memory.base is not None:
             at = self.address - self.memory.base + sum(k * s for k, s in zip(i, self.elements.strides))
             self.memory.written[at : at + self.dtype.itemsize] = True
+
+    def _atomic(self, i: tuple, reads: bool = False) -> None:
+        thread, clocks = cuda.thread.number, cuda.launch.clocks
+        e = self._used(i)[0]
+        clocks.atomic(thread, e)
+        self._written(i, e)
+        self._compare(i, "changes", e.writes, "wrote")
+        if not reads:
+            self._compare(i, "changes", e.reads, "read")
+            e.atomics[thread] = clocks.own[thread], _here()
 
     # ------------------------------------------------------------------ access
 
@@ -167,23 +183,17 @@ class Watched(Array):
         if place.__class__ is tuple:
             e = self._used(place)[0]
             kept = self.get(place)
-            same = e.writer >= 0 and not e.pending and (kept == value or (kept != kept and value != value))
+            same = bool(e.writes) and not e.pending and (kept == value or (kept != kept and value != value))
             self._write(place, _here(), same=same)
         super().__setitem__(i, value)
 
     def change(self, i: Any, new: Any) -> Any:
-        i = self.index(i)
-        for e in self._used(i)[:1]:
-            cuda.launch.clocks.atomic(cuda.thread.number, e)
-        where = _here()
-        self._read(i, where, atomic=True)
-        self._write(i, where, atomic=True)
+        self._atomic(self.index(i))
         return super().change(i, new)
 
     def acquire(self, i: Any) -> Any:
         i = self.index(i)
-        cuda.launch.clocks.atomic(cuda.thread.number, self._used(i)[0])
-        self._read(i, _here(), atomic=True)
+        self._atomic(i, reads=True)
         return self.get(i)
 
     def _along(self, i: Any, n: int) -> list[tuple]:

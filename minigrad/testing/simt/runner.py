@@ -313,8 +313,8 @@ def run(kernel: Any, grid: Any, block: Any, *args: Any, shared: int = 0, seed: i
     found = translate(kernel)
     launch = Launch(found, grid, block, (), shared=shared, seed=seed, races=races, limit=limit)
     names = found.function.__code__.co_varnames[: found.function.__code__.co_argcount]
+    if len(args) != len(names):
+        raise TypeError(f"{found.name} takes {len(names)} arguments, {len(args)} given")
     memory = launch.memory(True)
-    launch.args = [
-        array(x, name, 256, memory) if isinstance(x, np.ndarray) else x for name, x in zip(names, args, strict=True)
-    ]
+    launch.args = [array(x, n, 256, memory) if isinstance(x, np.ndarray) else x for n, x in zip(names, args)]
     launch.run()

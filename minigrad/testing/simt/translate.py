@@ -16,9 +16,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from minigrad.kernels.cuda.language import Instruction, Word
-from minigrad.testing.simt.models import MODELS, PAUSING
 from minigrad.testing.simt.here import cuda
 from minigrad.testing.simt.memory import wrap
+from minigrad.testing.simt.models import MODELS, PAUSING
 
 
 class Translated(NamedTuple):
