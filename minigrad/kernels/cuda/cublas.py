@@ -21,6 +21,8 @@ _WHOLE, _LONG, _POINTER = ctypes.c_int, ctypes.c_longlong, ctypes.c_void_p
 _GEMM = [_POINTER, _WHOLE, _WHOLE, _WHOLE, _WHOLE, _WHOLE, _POINTER, _POINTER, _WHOLE, _LONG, _POINTER, _WHOLE, _LONG,
          _POINTER, _POINTER, _WHOLE, _LONG, _WHOLE]  # fmt: skip
 
+_PRODUCTS = {4: ("cublasSgemmStridedBatched", ctypes.c_float), 8: ("cublasDgemmStridedBatched", ctypes.c_double)}
+
 
 def leading(step: int, other: int, near: int, far: int) -> int:
     """The leading dimension of a matrix of ``far`` columns, each ``near`` numbers side by side; 0 if it is no such."""
@@ -45,8 +47,7 @@ class Cublas:
         self.library, self.address, self.handle = library, address, ctypes.c_void_p()
         self._ask("cublasCreate_v2", ctypes.byref(self.handle))
         self._ask("cublasSetStream_v2", self.handle, ctypes.c_void_p(stream))
-        self.gemm = {4: ("cublasSgemmStridedBatched", ctypes.c_float), 8: ("cublasDgemmStridedBatched", ctypes.c_double)}
-        for name, _ in self.gemm.values():
+        for name, _ in _PRODUCTS.values():
             getattr(library, name).argtypes = _GEMM
 
     def _ask(self, name: str, *args: Any) -> None:
@@ -62,7 +63,7 @@ class Cublas:
         if not lead_a or not lead_b or max(m, n, k, inner) >= 2**31:
             return False
         size = c.dtype.itemsize
-        name, number = self.gemm[size]
+        name, number = _PRODUCTS[size]
         one, beta = number(1), number(int(add))
         at_a, at_b, at_c = (self.address(x) + size * i for x, i in ((a.array, a.first), (b.array, b.first), (c, first)))
         for i in range(outer):

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from minigrad.config import config
-from minigrad.errors import ShapeError, describe
+from minigrad.errors import ShapeError, UserError, describe
 from minigrad.kernels.cuda import cublas
 from minigrad.kernels.cuda.array import Shape
 from minigrad.kernels.cuda.device import Device
@@ -21,12 +21,15 @@ from minigrad.kernels.cuda.tensor_cores import TENSOR_TILES, shared_bytes
 from minigrad.kernels.cuda.tiles import ADD_SHARES, TILES
 
 Array = Any  # DeviceArray
+KINDS = ("float32", *TENSOR_TILES, "cublas")  # values of MINIGRAD_MATMUL
 SHARE = 256  # of k, at the least, for each block of those that share a tile of C
 MOST = 65535  # matrices of a batch in one launch
 
 
 def tiles(device: Device, dtype: np.dtype) -> dict[int, Kernel]:
     """The kernels that MINIGRAD_MATMUL asks for, by the size of their tiles, the largest first."""
+    if config.matmul not in KINDS:
+        raise UserError(describe("MINIGRAD_MATMUL", config.matmul, f"one of: {', '.join(KINDS)}"))
     if dtype == np.float32 and config.matmul in TENSOR_TILES and device.capability[:2] >= (8, 0):
         return TENSOR_TILES[config.matmul]
     return {size: kernel for size, kernel in TILES.items() if dtype.name in kernel.dtypes}
@@ -103,9 +106,9 @@ def merged(shape: Shape, *strides: Shape) -> tuple[list[int], list[list[int]]]:
 def _launch(device: Device, c: Array, first: int, m: int, n: int, k: int, a: Operand, b: Operand, outer: int,
             inner: int, add: bool) -> None:  # fmt: skip
     """C from element ``first`` on = or += A B, for a batch of two axes."""
-    if config.matmul == "cublas" and device.name == "cuda" and not device.recording:
-        if cublas.of(device).product(c, first, m, n, k, a, b, outer, inner, add):
-            return
+    library = config.matmul == "cublas" and device.name == "cuda" and not device.recording
+    if library and cublas.of(device).product(c, first, m, n, k, a, b, outer, inner, add):
+        return
     kernels = tiles(device, c.dtype)
     size, shares = choose(kernels, m, n, k, outer * inner, device.multiprocessors)
     kernel = kernels[size]

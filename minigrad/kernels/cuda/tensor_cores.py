@@ -193,7 +193,9 @@ def _tile(bf16: bool, size: int, rows: int) -> Kernel:
     """Rows are as long as makes the 32 loads of a warp meet in no bank of shared memory."""
     depth, threads = 16, 32 * (size // (16 * rows)) * (size // 32)
     long, wide = (depth + 8, size + 4) if bf16 else (depth + 4, size + 8)
+    promises = ("HMMA.16816.F32.BF16",) if bf16 else ("HMMA.1688.F32.TF32", "LDSM.16.M88.4")
     return Kernel(tensor_tile, "T* T* T*" + 25 * " i8", threads=threads, dtypes=("float32",),
+                  promises=("LDGSTS.E.BYPASS.128", "STG.E.64", *promises),
                   name=f"{'bf16' if bf16 else 'tf32'}_{size}", BF16=int(bf16), TILE=size, ROWS=rows, DEPTH=depth,
                   LONG=long, WIDE=wide, ROOM=max(size * long, depth * wide), THREADS=threads,
                   NUMBERS=16 * rows)  # fmt: skip

@@ -161,7 +161,8 @@ def _tile(size: int, of_thread: int, dtypes: tuple[str, ...] = ("float32", "floa
     """The kernel for tiles of this size: a thread brings four numbers of each slab, which says how deep they are."""
     side, width = size // of_thread, size + 4
     depth = 4 * side * side // size
-    return Kernel(tile, "T* T* T*" + 25 * " i8", threads=side * side, dtypes=dtypes, name=f"tile_{size}", TILE=size,
+    return Kernel(tile, "T* T* T*" + 25 * " i8", threads=side * side, dtypes=dtypes, name=f"tile_{size}",
+                  promises=("LDG.E.128", "STS.128", "STG.E.128"), TILE=size,
                   R=of_thread, SIDE=side, DEPTH=depth, WIDTH=width, ROOM=2 * depth * width,
                   NUMBERS=of_thread * of_thread)  # fmt: skip
 
