@@ -63,10 +63,10 @@ def laid(device, x, layout):
     return device.put(x)
 
 
-def close(found, a, b, scale=1.0):
+def close(found, a, b):
     """Rounding of float32 or float64 sums of k products, against float64."""
     a, b = a.astype(np.float64), b.astype(np.float64)
-    allowed = scale * (a.shape[-1] + 2) * np.finfo(found.dtype).eps * (np.abs(a) @ np.abs(b))
+    allowed = (a.shape[-1] + 2) * np.finfo(found.dtype).eps * (np.abs(a) @ np.abs(b))
     assert found.shape == (a @ b).shape
     assert (np.abs(found - a @ b) <= allowed).all()
 
@@ -133,8 +133,8 @@ def test_into_rows_of_another_array_with_k_shared_out(m, k, n, shares, add, seed
             device, into.cut((slice(None, None, 2), slice(2, n + 2))), device.put(a), device.put(b), add
         )
     found = device.download(into)
-    before = c[::2, 2 : n + 2] if add else 0
-    close((found[::2, 2 : n + 2] - before).astype(np.float64), a, b, scale=2**30)  # eps of float32 / of float64
+    rows = c[::2, 2 : n + 2] * np.float32(add)
+    close(found[::2, 2 : n + 2], np.hstack([a, np.eye(m, dtype=np.float32)]), np.vstack([b, rows]))  # A B + I C
     found[::2, 2 : n + 2] = c[::2, 2 : n + 2]
     np.testing.assert_array_equal(found, c)
 
@@ -171,7 +171,7 @@ def test_errors(device, kind):
 
 # ------------------------------------------------------------------------------------------------ on tensor cores
 
-ROUNDING = {"tf32": 2.0**-11, "bf16": 2.0**-9}  # of one number, at most
+ROUNDING = {"tf32": 2.0**-11, "bf16": 2.0**-8}  # of one number, at most
 
 
 def rounded_close(kind, found, a, b):
@@ -210,8 +210,8 @@ def test_tensor_cores_are_exact_for_small_integers(device, kind, chosen, name, s
     )
 
 
-def test_accuracy_as_documented(device, kind, capsys):
-    """The figures of docs: the largest error of a product of standard normal numbers, in units of the largest number."""
+def test_accuracy_as_documented(device, kind):
+    """The figures of docs: the largest error of a product of standard normal numbers, relative to the largest."""
     random = np.random.default_rng(0)
     a, b = random.standard_normal((2, 64, 64)).astype(np.float32)
     exact = a.astype(np.float64) @ b
@@ -237,7 +237,8 @@ def test_special_values_on_tensor_cores(device, kind, name):
     a, b = np.ones((3, 4), np.float32), np.ones((4, 3), np.float32)
     a[0, 1], a[1, 2] = np.nan, np.inf
     found = device.download(matmul.matmul(device, device.put(a), device.put(b)))
-    np.testing.assert_array_equal(found, a @ b)
+    with np.errstate(invalid="ignore"):
+        np.testing.assert_array_equal(found, a @ b)
 
 
 # ------------------------------------------------------------------------------------------------ cuBLAS
