@@ -3,6 +3,8 @@
 MINIGRAD_PROFILE=dev      a few examples of each property, the same ones every time (the default)
 MINIGRAD_PROFILE=ci       more of them (the default where CI=true)
 MINIGRAD_PROFILE=nightly  many, new ones every time
+
+What the tests of CUDA need is looked for once: greenlet (cuda_sim), numba-cuda and nvdisasm (offline), a GPU (gpu).
 """
 
 import os

@@ -1,19 +1,21 @@
-"""The machine code of minigrad's CUDA kernels without a GPU: which kernels there are, and what the compiler makes of them.
+"""The machine code of all CUDA kernels without a GPU: which kernels there are, and what the compiler makes of them.
 
 ``kernels()`` finds them by running every operation, its gradients and recurrent layers on a device that computes
 nothing and notes what it is asked to launch. ``look`` compiles one and reads its machine code.
 """
 
 import re
+import struct
 import subprocess
 import sys
 import tempfile
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
-from importlib import import_module, metadata
+from importlib import metadata
 
 import numpy as np
+from test_ops import materialise
 
 import minigrad as mg
 from minigrad.errors import MinigradError
@@ -23,7 +25,6 @@ from minigrad.kernels.cuda.device import Device
 from minigrad.kernels.cuda.kernel import KERNELS
 from minigrad.kernels.cuda.language import INSTRUCTIONS
 from minigrad.ops import REGISTRY
-from test_ops import materialise
 
 ARCHITECTURES = ((7, 5), (8, 0), (9, 0, "a"))
 THREADS = 256  # of a block where the kernel leaves it open, as on a GPU
@@ -165,22 +166,45 @@ class Look:
         return sorted({op for op in self.opcodes if _DOUBLE.match(op)})
 
 
-def opcodes(cubin):
-    tool = import_module("cuda.pathfinder").find_nvidia_binary_utility("nvdisasm")
-    with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
-        file.write(cubin)
+def sections(cubin):
+    """The machine code of an ELF file: what lies in its sections called .text..."""
+    headers, size, count, names = struct.unpack_from("<Q10xHHH", cubin, 0x28)
+    found = [struct.unpack_from("<IIQQQQ", cubin, headers + i * size) for i in range(count)]
+    strings = found[names][4]
+    return b"".join(
+        cubin[at : at + n] for name, _, _, _, at, n in found if cubin[strings + name :].startswith(b".text")
+    )
+
+
+def opcodes(cubins, capability):
+    """Of each of some kernels. nvdisasm needs a third of a second to start, so all go through it as one."""
+    from cuda.pathfinder import find_nvidia_binary_utility
+
+    codes = [sections(cubin) for cubin in cubins]
+    with tempfile.NamedTemporaryFile(suffix=".bin") as file:
+        file.write(b"".join(codes))
         file.flush()
-        text = subprocess.run([tool, "-c", file.name], capture_output=True, text=True, check=True).stdout
-    return tuple(_OPCODE.findall(text))
+        command = [find_nvidia_binary_utility("nvdisasm"), "--binary", "SM" + "".join(map(str, capability))]
+        text = subprocess.run([*command, file.name], capture_output=True, text=True, check=True).stdout
+    found = _OPCODE.findall(text)
+    assert len(found) == sum(map(len, codes)) // 16, "an instruction is 16 bytes"
+    for code in codes:
+        n = len(code) // 16
+        yield tuple(found[:n])
+        found = found[n:]
 
 
-def look(kernel, dtype, capability):
+def look(cases, capability):
+    """Compile some (kernel, dtype)."""
     from minigrad.kernels.cuda.compile import build
 
-    file, threads = kernel.file(np.dtype(dtype)), kernel.threads or THREADS
-    code = build(file.text, file.stem, file.takes, capability, threads, kernel.max_registers)
-    return Look(kernel.name, np.dtype(dtype).name, capability, threads, code.registers, code.shared, code.stack,
-                code.spills, opcodes(code.cubin))  # fmt: skip
+    built = []
+    for kernel, dtype in cases:
+        file, threads = kernel.file(np.dtype(dtype)), kernel.threads or THREADS
+        built.append(build(file.text, file.stem, file.takes, capability, threads, kernel.max_registers))
+    for (kernel, dtype), x, ops in zip(cases, built, opcodes([x.cubin for x in built], capability)):
+        yield Look(kernel.name, np.dtype(dtype).name, capability, kernel.threads or THREADS, x.registers, x.shared,
+                   x.stack, x.spills, ops)  # fmt: skip
 
 
 def complaints(kernel, found):
@@ -219,7 +243,7 @@ def versions():
 
 
 def page():
-    rows = {row(look(*case, ARCHITECTURES[-1])) for dtype in ("float32", "float64") for case in kernels(dtype)[0]}
+    rows = {row(x) for dtype in ("float32", "float64") for x in look(kernels(dtype)[0], ARCHITECTURES[-1])}
     return HEAD.format(versions=versions()) + "\n".join(sorted(rows)) + "\n"
 
 

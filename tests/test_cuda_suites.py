@@ -12,8 +12,12 @@ from minigrad.testing.clauses import Suite, behaves, registered_case, second_der
 from minigrad.testing.strategies import SEEDS, SMALL
 
 pytestmark = pytest.mark.cuda_sim
-FEW = settings(max_examples=max(3, settings().max_examples // 12), deadline=None, report_multiple_bugs=False,
-               phases=(Phase.explicit, Phase.generate))
+FEW = settings(
+    max_examples=max(3, settings().max_examples // 12),
+    deadline=None,
+    report_multiple_bugs=False,
+    phases=(Phase.explicit, Phase.generate),
+)
 
 
 def drawn(data, name):

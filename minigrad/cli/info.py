@@ -15,6 +15,7 @@ from minigrad.config import config
 from minigrad.kernels import devices
 from minigrad.kernels.cpu.micro import vector_bits
 from minigrad.kernels.cpu.parallel import workers
+from minigrad.kernels.cuda import present
 
 _LAYERS = {"tbb": "tbbpool", "omp": "omppool", "workqueue": "workqueue"}  # and their modules in numba.np.ufunc
 _EXTRAS = {"plot": ("matplotlib",), "test": ("pytest", "hypothesis"), "dev": ("ruff", "mypy", "pre-commit")}
@@ -26,6 +27,11 @@ def lines() -> Iterator[str]:
         yield _row(package, _version(package) or "not installed")
     yield _row("python", f"{platform.python_version()} on {platform.system()} {platform.machine()}")
     yield _row("devices", ", ".join(devices()))
+    yield _row("cuda", present.summary())
+    missing = present.packages()
+    compiles = f"compiled by numba-cuda {_version('numba-cuda')}"
+    yield _row("cuda kernels", f"{missing.got}; {missing.do}" if missing else compiles)
+    yield _row("cuda-sim", "present" if _version("greenlet") else "no greenlet; pip install 'minigrad[simt]'")
     yield _row("threads", f"{workers()} of {os.cpu_count()}, by {threading_layer()}")
     yield _row("vectors", f"{vector_bits()} bits")
     yield _row("kernel cache", _cache())

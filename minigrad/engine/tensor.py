@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 
-from minigrad.errors import DtypeError, GraphError, MinigradError, ShapeError, describe
-from minigrad.kernels import BACKENDS, beside, named
+from minigrad.errors import DeviceError, DtypeError, GraphError, MinigradError, ShapeError, describe
+from minigrad.kernels import BACKENDS, beside, named, on_gpu
 
 if TYPE_CHECKING:
     from minigrad.engine.tape import Node
@@ -173,6 +173,11 @@ def tensor(data: Any, requires_grad: bool = False, dtype: Any = None, device: st
     """
     if isinstance(data, Tensor):
         device, data = device or data.device, data.numpy()
+    if on_gpu(data):
+        if device not in (None, "cuda"):
+            do = "leave device out, or make an array of the host of it first"
+            raise DeviceError(describe("tensor", f"an array on a GPU for {device!r}", "device='cuda'", do))
+        return Tensor(named("cuda").from_numpy(data), requires_grad)
     first = data[0] if isinstance(data, (list, tuple)) and data else data
     keep = isinstance(first, (np.ndarray, np.generic, Tensor))
     try:

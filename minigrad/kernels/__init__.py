@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from minigrad.errors import DeviceError, describe
 from minigrad.kernels import abstract, cpu, sparse
 
@@ -29,6 +31,13 @@ def beside(x: Any, array: Any) -> Any:
     return array if backend in (cpu, abstract, sparse) else backend.from_numpy(array)
 
 
+def bernoulli(x: Any, shape: tuple[int, ...], p: float, key: int, one: float = 1.0) -> Any:
+    """For the backend and of the dtype of ``x``: ``one`` with probability p, else 0; a key gives the same on every
+    device."""
+    backend = BACKENDS[type(x)]
+    return (cpu if backend in (abstract, sparse) else backend).bernoulli(shape, p, key, x.dtype, one)
+
+
 def named(name: str | None) -> Any:
     """The backend of a device name; None is the CPU."""
     found = devices().get(name or "cpu")
@@ -40,3 +49,10 @@ def named(name: str | None) -> Any:
         return found
     do = "import minigrad.testing.simt and call device() first" if name == "cuda-sim" else ""
     raise DeviceError(describe("device", repr(name), f"one of: {', '.join(sorted({*devices(), 'cuda'}))}", do))
+
+
+def on_gpu(x: Any) -> bool:
+    """Whether x is another package's array on a GPU."""
+    if isinstance(x, (np.ndarray, list, float)):
+        return False
+    return hasattr(x, "__cuda_array_interface__") or getattr(x, "__dlpack_device__", lambda: (1, 0))()[0] == 2

@@ -6,6 +6,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from time import perf_counter
 from typing import Any
 
 import numpy as np
@@ -46,9 +47,10 @@ class Device(ABC):
     multiprocessors: int
     threads: int
     shared_limit: int
+    array_base: type[DeviceArray] = DeviceArray
 
     def __init__(self) -> None:
-        self.array_type: type[DeviceArray] = type("Array", (DeviceArray,), {"device": self, "__slots__": ()})
+        self.array_type: type[DeviceArray] = type("Array", (self.array_base,), {"device": self, "__slots__": ()})
         self._compiled: dict[tuple[Kernel, np.dtype], tuple[Any, int]] = {}
         self._recorded: Graph | None = None
 
@@ -138,6 +140,14 @@ class Device(ABC):
                 self.start(*launch)
 
         return run
+
+    def seconds(self, run: Callable[[], Any]) -> float:
+        """How long what ``run`` launches takes."""
+        self.synchronize()
+        start = perf_counter()
+        run()
+        self.synchronize()
+        return perf_counter() - start
 
     def blocks(self, items: int) -> int:
         """A grid for a kernel whose threads walk over ``items`` with the stride of the grid."""

@@ -1,14 +1,284 @@
-"""Floor 2, CUDA: the GPU, through ``cuda.core``."""
+"""Floor 2, CUDA: a GPU, through ``cuda.core``: its memory, its one stream, machine code from ``compile.py``.
+
+What ``cuda.core`` lacks is asked of the driver itself (``cuda.bindings``): copies from and to NumPy's memory, more than
+48 KiB of shared memory for a block, how much memory the card has.
+"""
+
+# mypy: ignore-errors
 
 from __future__ import annotations
 
+import hashlib
+import os
+import threading
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
 
-from minigrad.errors import DeviceError, describe
+import numpy as np
+
+from minigrad.config import config
+from minigrad.errors import DeviceError, DtypeError, describe
+from minigrad.kernels import on_gpu, register, source
+from minigrad.kernels.cuda import present
+from minigrad.kernels.cuda.array import DeviceArray, Shape
 from minigrad.kernels.cuda.backend import Backend
+from minigrad.kernels.cuda.device import Device
+from minigrad.kernels.cuda.kernel import File
+from minigrad.kernels.cuda.memory import Memory, Pool
+
+STATIC = 48 * 1024  # bytes of shared memory of a block for which nobody has to ask
+_PACKAGES = ("numba", "numba-cuda", "llvmlite", "nvidia-nvvm", "nvidia-cuda-nvrtc", "nvidia-nvjitlink")
+
+
+class GpuArray(DeviceArray):
+    """An array on the GPU, which other packages can take without a copy."""
+
+    __slots__ = ()
+
+    @property
+    def address(self) -> int:
+        return self.memory.address + self.offset
+
+    @property
+    def __cuda_array_interface__(self) -> dict[str, Any]:
+        strides = None if self.contiguous else tuple(s * self.dtype.itemsize for s in self.strides)
+        return {"shape": self.shape, "typestr": self.dtype.str, "data": (self.address, False), "strides": strides,
+                "version": 3, "stream": int(self.device.stream.handle)}  # fmt: skip
+
+    def __dlpack_device__(self) -> tuple[int, int]:
+        return 2, self.device.card.device_id  # kDLCUDA
+
+    def __dlpack__(self, **options: Any) -> Any:
+        view = self.device.utils.StridedMemoryView.from_cuda_array_interface(self, stream_ptr=-1)
+        return view.__dlpack__(**options)
+
+
+class Loaded:
+    """A kernel on the device. ``shared``: bytes of dynamic shared memory that it may have so far."""
+
+    __slots__ = ("kernel", "name", "shared", "takes")
+
+    def __init__(self, kernel: Any, name: str, takes: Sequence[Callable]):
+        self.kernel, self.name, self.takes, self.shared = kernel, name, takes, STATIC
+
+
+def _address(x: GpuArray) -> int:
+    return x.memory.address + x.offset
+
+
+def _taker(kind: str) -> Callable[[Any], Any]:
+    """What makes an argument of what is given. ``cuda.core`` passes a whole number of Python with 64 bits, as it does
+    an address, and a NumPy number with those of its type."""
+    if kind.endswith("*"):
+        return _address
+    return int if kind == "i8" else np.dtype(kind).type
+
+
+class Gpu(Device):
+    """The first GPU that the process may see (CUDA_VISIBLE_DEVICES chooses)."""
+
+    name, vocabulary, threads, array_base = "cuda", "minigrad.kernels.cuda.vocabulary", 256, GpuArray
+
+    def __init__(self) -> None:
+        super().__init__()
+        from cuda import core
+        from cuda.bindings import driver
+        from cuda.core import utils
+
+        self.core, self.driver, self.utils = core, driver, utils
+        self.card = core.Device(0)
+        self._here = threading.local()
+        self._enter()
+        self.stream = self.card.create_stream()
+        found, has = self.card.compute_capability, self.card.properties
+        self.capability = (*found, "a") if found >= (9, 0) else tuple(found)
+        self.multiprocessors, self.shared_limit = has.multiprocessor_count, has.max_shared_memory_per_block_optin
+        _, total = self._ask("cuMemGetInfo")
+        self.pool = Pool(self._buffer, total // 2)
+        self._configs: dict[tuple, Any] = {}
+        self._last = "none"  # the kernel that was started last
+
+    def _enter(self) -> None:
+        """A thread of the host must say once on which GPU it works."""
+        if not hasattr(self._here, "ready"):
+            self.card.set_current()
+            self._here.ready = True
+
+    def _ask(self, name: str, *args: Any) -> Any:
+        """A function of the driver that ``cuda.core`` has not."""
+        error, *found = getattr(self.driver, name)(*args)
+        if int(error):
+            raise self._error(f"{getattr(error, 'name', error)} from {name}")
+        return found
+
+    def _error(self, got: Any) -> DeviceError:
+        """Kernels run on their own: an error shows later, so it names the last one started."""
+        do = "CUDA_LAUNCH_BLOCKING=1 shows which kernel; then start again, the GPU's state is lost"
+        return DeviceError(describe("cuda", f"{got}, in '{self._last}' or before it", "kernels that end well", do))
+
+    # ------------------------------------------------------------------ memory
+
+    def _buffer(self, size: int) -> tuple[Any, int]:
+        try:
+            buffer = self.card.allocate(size, stream=self.stream)
+        except Exception as error:
+            if "OUT_OF_MEMORY" in str(error):
+                raise MemoryError(str(error)) from error
+            raise self._error(error) from error
+        return buffer, int(buffer.handle)
+
+    def allocate(self, size: int) -> Memory:
+        self._enter()
+        try:
+            return self.pool.take(size)
+        except MemoryError:
+            got = f"{size} bytes on top of {self.pool.used_bytes}"
+            do = "take a smaller batch, or checkpoint_every="
+            raise DeviceError(describe("cuda", got, "what the GPU's memory holds", do)) from None
+
+    def upload(self, to: GpuArray, values: np.ndarray) -> None:
+        """The driver has copied the values, or put them aside, when this returns."""
+        self._enter()
+        self._ask("cuMemcpyHtoDAsync", to.address, values.ctypes.data, values.nbytes, self.stream.handle)
+
+    def download(self, x: GpuArray) -> np.ndarray:
+        self._enter()
+        out = np.empty(x.shape, x.dtype)
+        self._ask("cuMemcpyDtoHAsync", out.ctypes.data, x.address, out.nbytes, self.stream.handle)
+        self.synchronize()
+        return out
+
+    def foreign(self, x: Any) -> GpuArray:
+        """Another package's array on this GPU, by DLPack or ``__cuda_array_interface__``, as it lies there."""
+        view = self.utils.StridedMemoryView.from_any_interface(x, stream_ptr=int(self.stream.handle))
+        dtype = np.dtype(view.dtype)
+        if dtype.kind not in "fiub" or view.device_id != self.card.device_id:
+            got = f"{dtype} on GPU {view.device_id}"
+            raise DtypeError(describe("tensor", got, f"numbers on GPU {self.card.device_id}", "convert it first"))
+        return self.array_type(Memory(None, x, view.ptr, 0), tuple(view.shape), dtype, view.strides)
+
+    # ------------------------------------------------------------------ kernels
+
+    def compile(self, file: File, threads: int, max_registers: int | None) -> Loaded:
+        self._enter()
+        code = machine_code(file, self.capability, threads, max_registers)
+        try:
+            kernel = self.core.ObjectCode.from_cubin(code, name=file.stem).get_kernel(file.stem)
+        except Exception as error:
+            raise self._error(f"{error} while '{file.stem}' was loaded") from error
+        return Loaded(kernel, file.stem, [_taker(kind) for kind in file.takes])
+
+    def start(self, compiled: Loaded, grid: Shape, threads: int, args: Sequence[Any], shared: int, cooperative: bool
+              ) -> None:  # fmt: skip
+        self._enter()
+        self._start(self.stream, compiled, grid, threads, args, shared, cooperative)
+
+    def _start(self, where: Any, compiled: Loaded, grid: Shape, threads: int, args: Sequence[Any], shared: int,
+               cooperative: bool) -> None:  # fmt: skip
+        key = grid, threads, shared, cooperative
+        found = self._configs.get(key)
+        if found is None:
+            if len(self._configs) > 4096:  # sizes that never come back must not pile up
+                self._configs.clear()
+            found = self._configs[key] = self.core.LaunchConfig(
+                grid=grid, block=threads, shmem_size=shared, is_cooperative=cooperative
+            )
+        self._last = compiled.name
+        if shared > compiled.shared:
+            most = self.driver.CUfunction_attribute.CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
+            self._ask("cuKernelSetAttribute", most, shared, compiled.kernel.handle, self.card.device_id)
+            compiled.shared = shared
+        given = [take(x) for take, x in zip(compiled.takes, args, strict=True)]
+        try:
+            self.core.launch(where, found, compiled.kernel, *given)
+        except Exception as error:
+            raise self._error(error) from error
+
+    def instantiate(self, launches: list[tuple]) -> Callable[[], None]:
+        self._enter()
+        builder = self.card.create_graph_builder().begin_building()
+        for launch in launches:
+            self._start(builder, *launch)
+        graph = builder.end_building().complete()
+
+        def run() -> None:
+            self._enter()
+            self._last = f"a graph of {len(launches)} kernels"
+            graph.launch(self.stream)
+
+        return run
+
+    def synchronize(self) -> None:
+        try:
+            self.stream.sync()
+        except Exception as error:
+            raise self._error(error) from error
+
+    def seconds(self, run: Callable[[], Any]) -> float:
+        """By the clock of the GPU, from events before and after."""
+        self._enter()
+        before, after = (self.card.create_event(self.core.EventOptions(timing_enabled=True)) for _ in range(2))
+        self.stream.record(before)
+        run()
+        self.stream.record(after)
+        self.synchronize()
+        return (after - before) / 1e3
+
+
+class GpuBackend(Backend):
+    def from_numpy(self, x: Any) -> GpuArray:
+        if not isinstance(x, self.array_type) and on_gpu(x):
+            x = self.device.foreign(x)
+        return super().from_numpy(x)
 
 
 @cache
-def backend() -> Backend:
-    """The backend of the first GPU; DeviceError, which says what is missing, where there is none."""
-    raise DeviceError(describe("device", "no GPU", "an NVIDIA GPU with its driver"))
+def backend() -> GpuBackend:
+    """The backend of the GPU; DeviceError, which says what is missing, where there is none."""
+    found = present.card()
+    problem = found if isinstance(found, present.Problem) else present.packages(found.cuda[0])
+    if problem is not None:
+        raise DeviceError(describe("cuda", *problem))
+    made = GpuBackend(Gpu())
+    register(made)
+    return made
+
+
+# ------------------------------------------------------------------------------------------------ machine code on disk
+
+
+@cache
+def _made_by() -> str:
+    """Of what, besides its text, the machine code of a kernel is made: packages, and the meaning of its words."""
+    parts = []
+    for package in _PACKAGES:
+        with suppress(PackageNotFoundError):
+            parts.append(f"{package} {version(package)}")
+    for name in ("compile.py", "language.py", "vocabulary.py"):
+        parts.append((Path(__file__).parent / name).read_text())
+    return "\n".join(parts)
+
+
+def machine_code(file: File, capability: tuple, threads: int, max_registers: int | None) -> bytes:
+    """The cubin of a kernel, from the folder of kernels if it is there; else it is compiled and put there, beside its
+    text. Behind it stands its own hash: what is damaged is made anew."""
+    key = f"{capability} {threads} {max_registers}\n{_made_by()}\n{file.text}"
+    name = f"{file.stem}_{hashlib.sha256(key.encode()).hexdigest()[:16]}.cubin"
+    path = Path(config.cache_dir) / name if config.cache_dir else None
+    with suppress(OSError):
+        found = path.read_bytes() if path else b""
+        if hashlib.sha256(found[:-32]).digest() == found[-32:]:
+            return found[:-32]
+    from minigrad.kernels.cuda.compile import build
+
+    code = build(file.text, file.stem, file.takes, capability, threads, max_registers).cubin
+    if path and source.write(file.stem, file.text):
+        temporary = path.with_suffix(f".{os.getpid()}.{threading.get_ident()}.tmp")
+        with suppress(OSError):
+            temporary.write_bytes(code + hashlib.sha256(code).digest())
+            temporary.replace(path)
+    return code

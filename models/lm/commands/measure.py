@@ -14,6 +14,7 @@ import numpy as np
 from click.core import ParameterSource
 
 from minigrad.errors import UserError, describe
+from minigrad.models.devices import device_option
 from minigrad.models.lm import adapt
 from minigrad.models.lm.commands import chosen_text, lm, model_argument, text_option
 from minigrad.models.lm.model import LanguageModel
@@ -25,6 +26,7 @@ from minigrad.models.vocabulary import whole_words
 
 
 @lm.command("eval")
+@device_option
 @model_argument
 @text_option
 @click.option("--validation", is_flag=True, help="only the last tenth, which lm train does not train on")

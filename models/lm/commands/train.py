@@ -10,6 +10,7 @@ import click
 from click.core import ParameterSource
 
 from minigrad.errors import UserError, describe
+from minigrad.models.devices import chosen, device_option
 from minigrad.models.lm.commands import chosen_text, lm, text_option
 from minigrad.models.lm.commands.use import print_sample
 from minigrad.models.lm.model import LanguageConfig, LanguageModel
@@ -48,6 +49,7 @@ def _begin_with(path: str, model: LanguageModel) -> None:
 
 
 @lm.command()
+@device_option
 @text_option
 @click.option(
     "--preset",
@@ -111,7 +113,8 @@ def train(
                 _begin_with(vectors, run.model)
         run.model.vocabulary.encode(prompt, "prompt")
         files = {"--text": text, "--validation": validation}
-        code = run.run([word for name, path in files.items() if path is not None for word in (name, path)])
+        words = [word for name, path in files.items() if path is not None for word in (name, path)]
+        code = run.run(words + chosen(ctx))
     if code == 0:
         click.echo()
         print_sample(run.model, 500, 0.8, prompt, run.trainer.recipe.seed)

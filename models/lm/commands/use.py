@@ -13,6 +13,7 @@ from typing import Any
 import click
 
 from minigrad.errors import UserError, describe
+from minigrad.models.devices import device_option
 from minigrad.models.lm import decode
 from minigrad.models.lm.commands import lm, model_argument
 from minigrad.models.lm.model import LanguageModel
@@ -30,6 +31,7 @@ end_option = click.option("--end", is_flag=True, help="score the line end (<EOS>
 
 
 @lm.command()
+@device_option
 @model_argument
 @decode.Sampling.options
 @click.option("--prompt", metavar="TEXT", help="what the text begins with; without it, a new line")
@@ -82,6 +84,7 @@ def _check_prompt(model: LanguageModel, prompt: str) -> None:
 
 
 @lm.command()
+@device_option
 @model_argument
 @click.argument("prompt")
 @click.option("--length", type=click.IntRange(1), default=10, show_default=True, help="symbols to add")
@@ -113,6 +116,7 @@ def complete(model: Path, prompt: str, length: int, beam: int, best: int, stop: 
 
 
 @lm.command()
+@device_option
 @model_argument
 @click.argument("sentences", nargs=-1)
 @click.option("--file", metavar="FILE", help="sentences to score, one a line; - reads them from the standard input")

@@ -11,6 +11,7 @@ import click
 from click.core import ParameterSource
 
 from minigrad.errors import UserError, describe
+from minigrad.models.devices import chosen, device_option
 from minigrad.models.place import reserved
 from minigrad.models.recipe import BUDGETS, Recipe
 from minigrad.models.seq2seq.beam import Decoding
@@ -33,6 +34,7 @@ def _preset(ctx: click.Context, _: click.Parameter, name: str | None) -> str | N
 
 
 @seq2seq.command(context_settings={"default_map": settings_of(next(iter(PRESETS)))})  # what --help shows
+@device_option
 @click.argument("pairs", required=False, is_eager=True)
 @pair_options
 @click.option(
@@ -77,7 +79,8 @@ def train(ctx: click.Context, pairs: str | None, source: str | None, target: str
                 settings |= {**dict.fromkeys(BUDGETS), **budgets}
             config, recipe, reading = Seq2SeqConfig.pick(settings), Recipe.pick(settings), Reading.pick(settings)
             run = Seq2SeqRun.new(given, config, recipe, place, pace, reading)
-        code = run.run(files if len(files) < 2 else ["--source", files[0], "--target", files[1]])
+        words = files if len(files) < 2 else ["--source", files[0], "--target", files[1]]
+        code = run.run([*words, *chosen(ctx)])
     if code == 0:
         more = ["minigrad", "seq2seq", "translate", str(run.out), "-"]
         click.echo(f"\nmore: {shlex.join(more)}", err=True)

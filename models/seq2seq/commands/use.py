@@ -14,6 +14,7 @@ import click
 
 from minigrad import viz
 from minigrad.errors import UserError, describe
+from minigrad.models.devices import device_option
 from minigrad.models.progress import Bar, perplexity, print_json
 from minigrad.models.seq2seq.beam import Decoding
 from minigrad.models.seq2seq.commands import files_of, model_argument, pair_options, reading_options, seq2seq
@@ -35,6 +36,7 @@ json_option = click.option("--json", "as_json", is_flag=True, help="one JSON obj
 
 
 @seq2seq.command("translate")
+@device_option
 @model_argument
 @click.argument("file")
 @Decoding.options
@@ -167,6 +169,7 @@ def _shown(token: str) -> str:
 
 
 @seq2seq.command("score")
+@device_option
 @model_argument
 @click.argument("pairs", nargs=-1)
 @pair_options
@@ -231,6 +234,7 @@ def _times(nats: float) -> str:
 
 
 @seq2seq.command("eval")
+@device_option
 @model_argument
 @click.argument("pairs", required=False)
 @pair_options
