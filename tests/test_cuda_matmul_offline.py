@@ -39,7 +39,7 @@ def test_tensor_tiles(kind, size, capability):
     found = look(kernel, np.dtype("float32"), capability)
     assert not complaints(kernel, found)
     assert shared_bytes(kernel) <= 99 * 1024  # what every device with these instructions has for a block
-    rows, steps = kernel.constants["ROWS"], kernel.constants["DEPTH"] // (16 if kind == "bf16" else 8)
-    assert found.count("HMMA") in (4 * rows, 4 * rows * steps)  # of a slab, or of one step where that is a loop
+    rows = kernel.constants["ROWS"]
+    assert found.count("HMMA") and found.count("HMMA") % (4 * rows) == 0  # those of a step, so often as it is unrolled
     assert found.count("LDGSTS.E.BYPASS.128") >= 2 and found.count("LDGDEPBAR") >= 2
     assert not found.count("FFMA")

@@ -18,6 +18,7 @@ from minigrad.kernels.cuda.language import (
     copy4,
     copy16,
     cuda,
+    load2,
     load_matrices,
     multiply_bf16,
     multiply_tf32,
@@ -59,7 +60,11 @@ def copy_slab(slabs, to, x, at, rows, depth, x_row, x_k, along_k, whole, TILE, D
 
 def pairs(slabs, at, k_step):
     """Two neighbours along k as two bf16."""
-    return pack_bf16(slabs[at], slabs[at + k_step])
+    if k_step == 1:
+        x0, x1 = load2(slabs, at)
+    else:
+        x0, x1 = slabs[at], slabs[at + k_step]
+    return pack_bf16(x0, x1)
 
 
 def give(c, at, left, whole, add, v0, v1):
