@@ -88,8 +88,8 @@ def page() -> str:
     """Markdown: every mutant and how it was caught."""
     rows = [f"| `{m.kernel}` | {m.name} | {caught(m) or '**survived**'} |" for m in MUTANTS]
     head = ["# Faults planted in CUDA kernels", "",
-            "Each line changes a line of the text of a kernel, which then runs on the emulated device. A test fails if one is",
-            "not noticed (`tests/test_cuda_mutants.py`). Written by `python tests/cuda_mutants.py > docs/cuda_mutants.md`.",
+            "Each changes a line of a kernel's text, which runs on the emulated device. A test fails if one is not",
+            "noticed (`tests/test_cuda_mutants.py`). Written by `python tests/cuda_mutants.py > docs/cuda_mutants.md`.",
             "", "| kernel | fault | noticed by |", "| --- | --- | --- |"]  # fmt: skip
     return "\n".join([*head, *rows]) + "\n"
 
