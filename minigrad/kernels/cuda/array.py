@@ -35,8 +35,11 @@ class DeviceArray:
 
     @property
     def contiguous(self) -> bool:
-        return not self.size or all(
-            n == 1 or s == t for n, s, t in zip(self.shape, self.strides, row_major(self.shape))
+        strides = row_major(self.shape)
+        return (
+            self.strides == strides
+            or not self.size
+            or all([n == 1 or s == t for n, s, t in zip(self.shape, self.strides, strides)])
         )
 
     def __len__(self) -> int:
@@ -55,6 +58,8 @@ class DeviceArray:
 
     def reshape(self, shape: Shape) -> Any:
         """Of a contiguous array."""
+        if not self.contiguous:
+            raise ValueError(f"no view {shape} of an array {self.shape} with strides {self.strides}")
         return self.view(tuple(shape), row_major(shape))
 
     def view(self, shape: Shape, strides: Shape, first: int = 0) -> Any:

@@ -13,8 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from minigrad.kernels.cpu.gather import is_basic
+from minigrad.kernels.cpu.gather import is_basic, order_of
 from minigrad.kernels.cuda import move
+from minigrad.kernels.cuda.array import DeviceArray
 from minigrad.kernels.cuda.device import Array, Device
 from minigrad.kernels.cuda.kernel import Kernel
 from minigrad.kernels.cuda.language import cuda, load4, store4
@@ -100,20 +101,23 @@ def _lanes(width: int, *xs: Array) -> tuple[int, int]:
 def _put(device: Device, *positions: np.ndarray) -> list[Array]:
     """Positions of the host on the device, copied at once."""
     sizes = [p.size for p in positions]
-    both = device.put(np.concatenate([p.ravel() for p in positions]).astype(np.int64, copy=False))
-    return [both.view((n,), (1,), end - n) for n, end in zip(sizes, np.cumsum(sizes).tolist())]
+    whole = device.put(np.concatenate([p.ravel().astype(np.int64, copy=False) for p in positions]))
+    return [whole.view((n,), (1,), end - n) for n, end in zip(sizes, np.cumsum(sizes).tolist())]
 
 
-def take(device: Device, x: Array, positions: np.ndarray, axis: int) -> Array:
-    """x (..., n, ...) at ``positions`` (...) of one axis; they are valid and non-negative."""
-    x, positions = move.contiguous(device, x), np.asarray(positions)
+def take(device: Device, x: Array, positions: Any, axis: int) -> Array:
+    """x (..., n, ...) at ``positions`` (...) of one axis; they are valid and non-negative. They may lie on the device
+    already, as int64."""
+    x, there = move.contiguous(device, x), isinstance(positions, DeviceArray)
+    positions = positions if there else np.asarray(positions)
     before, n, after = math.prod(x.shape[:axis]), x.shape[axis], x.shape[axis + 1 :]
     out, width = device.empty((*x.shape[:axis], *positions.shape, *after), x.dtype), math.prod(after)
     if out.size:
         lanes, shift = _lanes(width, x)
         rows = before * positions.size
-        device.launch(_TAKE[lanes], x.dtype, device.blocks(rows << shift), x, *_put(device, positions), out, rows, n,
-                      positions.size, width, shift)  # fmt: skip
+        (table,) = [positions] if there else _put(device, positions)
+        device.launch(_TAKE[lanes], x.dtype, device.blocks(rows << shift), x, table, out, rows, n, positions.size,
+                      width, shift)  # fmt: skip
     return out
 
 
@@ -124,7 +128,7 @@ def add_rows(device: Device, g: Array, positions: np.ndarray, rows: int) -> Arra
     g, goals = move.contiguous(device, g), positions.ravel()
     if not g.size:
         return total
-    order = np.argsort(goals, kind="stable")
+    order = order_of(goals)
     goals = goals[order]
     lanes, shift = _lanes(width, g)
     while True:
