@@ -5,6 +5,7 @@ MINIGRAD_PROFILE=ci       more of them (the default where CI=true)
 MINIGRAD_PROFILE=nightly  many, new ones every time
 
 What the tests of CUDA need is looked for once: greenlet (cuda_sim), numba-cuda and nvdisasm (offline), a GPU (gpu).
+``pytest -m gpu`` runs on the GPU what otherwise runs on the emulated one.
 """
 
 import os

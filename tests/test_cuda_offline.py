@@ -6,16 +6,15 @@ float32 for sm_75, sm_80 and sm_90a and float64 for sm_90a; all of both with MIN
 import os
 from pathlib import Path
 
+import cuda_code
 import numpy as np
 import pytest
-
-pytestmark = pytest.mark.offline
-import cuda_code
 from cuda_code import ARCHITECTURES, Look, complaints, kernels, look, opcodes, row, runs_on, versions
 
 from minigrad.kernels.cuda.kernel import Kernel
 from minigrad.kernels.cuda.language import cuda, load4, store4
 
+pytestmark = pytest.mark.offline
 TABLE = Path(__file__).resolve().parents[1] / "docs" / "cuda_kernels.md"
 LANES = [("float32", a) for a in ARCHITECTURES] + [("float64", ARCHITECTURES[-1])]
 if os.environ.get("MINIGRAD_PROFILE") == "nightly":
