@@ -2,7 +2,7 @@
 and against the CPU: values in both dtypes, gradients of every subset, layouts, second derivatives, two equal runs."""
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 from on_device import on_device
 
@@ -12,7 +12,12 @@ from minigrad.testing.clauses import Suite, behaves, registered_case, second_der
 from minigrad.testing.strategies import SEEDS, SMALL
 
 pytestmark = pytest.mark.cuda_sim
-FEW = settings(max_examples=max(3, settings().max_examples // 12), deadline=None)
+FEW = settings(
+    max_examples=max(3, settings().max_examples // 12),
+    deadline=None,
+    report_multiple_bugs=False,
+    phases=(Phase.explicit, Phase.generate),
+)
 
 
 def drawn(data, name):

@@ -12,6 +12,7 @@ from recurrent_cases import assert_close, assert_same, gradients, poisoned  # no
 import minigrad as mg
 from minigrad.compiler.fused import Call, kernel_of
 from minigrad.engine.tree import leaves
+from minigrad.kernels import cpu
 from minigrad.testing import check_grad
 
 T, B, I, H = 5, 4, 3, 6
@@ -146,7 +147,7 @@ def test_compiled_masks_equal_the_definition(mask):
 
 def test_masks_do_what_the_papers_say():
     def keep(rng, p, *shape, scaled=True):
-        return (rng.random(shape, np.float32) >= p) * (1 / (1 - p) if scaled else 1.0)
+        return cpu.bernoulli(shape, 1 - p, int(rng.integers(2**63)), np.float64, 1 / (1 - p) if scaled else 1.0)
 
     for name in ("variational", "recurrent", "zoneout"):
         layer = build(**MASKS[name])

@@ -21,6 +21,7 @@ from recurrent_cases import (
 
 import minigrad as mg
 from minigrad.engine.tree import leaves, rebuild, tree_map
+from minigrad.nn.layers import random_mask
 
 # ---------------------------------------------------------------------------------------------------- values
 
@@ -302,9 +303,9 @@ def test_dropout_acts_between_layers_in_training_only(kind):
     layer.dropout.p, layer.dropout.generator = 0.5, rng
     assert_same(leaves(layer.eval()(x)), leaves(plain))
     assert_same(leaves(layer(x)), leaves(plain))  # and no mask was drawn
-    mask = np.random.default_rng(3).random((SMALL.T, SMALL.B, SMALL.H), np.float32) >= 0.5
+    mask = random_mask(0.5, x, (SMALL.T, SMALL.B, SMALL.H), np.random.default_rng(3)).numpy()
     first, end = single(layer, kind, 0, SMALL.I)(x)
-    expected, last = single(layer, kind, 1, SMALL.H)(first * (mask * 2.0))
+    expected, last = single(layer, kind, 1, SMALL.H)(first * mask)
     got, state = layer.train()(x)
     assert_close([got, *leaves(state)], [expected, *(mg.concat(pair) for pair in zip(leaves(end), leaves(last)))])
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -86,15 +85,16 @@ def test_where_dropout_acts(attention, coin, monkeypatch):
         return x * 0.0 if len(seen) == lost[0] else x
 
     monkeypatch.setattr(model, "dropout", dropout)
-    masks = lambda shape, dtype: np.ones(shape, dtype)  # nothing between the layers is dropped, all of it is 1 / 0.6
-    monkeypatch.setattr(model, "generator", SimpleNamespace(random=lambda shape, dtype=float: masks(shape, dtype)))
+    kept = 1 / 0.6  # nothing between the layers is dropped
+    mask = lambda p, x, shape, generator: x.beside(np.full(shape, kept, x.dtype))
+    monkeypatch.setattr("minigrad.models.seq2seq.model.random_mask", mask)
     whole = model.loss(*args)[0].item()
     assert seen == expected
     for lost[0] in range(1, len(expected) + 1):
         seen.clear()
         assert model.loss(*args)[0].item() != pytest.approx(whole, rel=1e-6)
     lost[0] = 0
-    masks = lambda shape, dtype: np.zeros(shape, dtype)  # all of it is dropped
+    kept = 0.0  # all of it is dropped
     between = model.decoder.weight_ih_l1
     gone = model.loss(*args)[0].item()
     between.data = between.numpy() * 0

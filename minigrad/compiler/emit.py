@@ -298,5 +298,10 @@ class CellKernel:
         self.forward, self.backward = forward.loop(), backward.loop()
         self.y_widths, self.dx_widths = [v.width for v in plan.cell.ys], [v.width for v in plan.cell.d_xs]
 
+    @property
+    def home(self) -> str:
+        """Where the source lies."""
+        return str(self.module.__file__)
+
     def workers(self, batch: int) -> int:
         return parallel.workers()

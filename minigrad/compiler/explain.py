@@ -51,7 +51,7 @@ def explain(function: Callable, cell: Callable, params: Any, xs: Any, state: Any
         f"Graph of '{cell.__name__}', one row of one step{note}\n{text(forward)}",
         f"Its gradients\n{text(backward)}",
         f"Plan\n{_plan(kernel.plan)}",
-        f"Kernels, {kernel.module.__file__}\n{kernel.source}",
+        f"Kernels, {kernel.home}\n{kernel.source}",
     ]
     return "\n\n".join(parts)
 

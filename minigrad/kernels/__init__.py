@@ -31,6 +31,13 @@ def beside(x: Any, array: Any) -> Any:
     return array if backend in (cpu, abstract, sparse) else backend.from_numpy(array)
 
 
+def bernoulli(x: Any, shape: tuple[int, ...], p: float, key: int, one: float = 1.0) -> Any:
+    """For the backend and of the dtype of ``x``: ``one`` with probability p, else 0; a key gives the same on every
+    device."""
+    backend = BACKENDS[type(x)]
+    return (cpu if backend in (abstract, sparse) else backend).bernoulli(shape, p, key, x.dtype, one)
+
+
 def named(name: str | None) -> Any:
     """The backend of a device name; None is the CPU."""
     found = devices().get(name or "cpu")

@@ -9,6 +9,7 @@ import numpy as np
 from minigrad import ops
 from minigrad.engine import Tensor
 from minigrad.errors import ShapeError, describe
+from minigrad.kernels import bernoulli
 from minigrad.nn.module import Module, Parameter, Seed, as_generator
 
 
@@ -70,10 +71,18 @@ class Embedding(Module):
         return ops.embedding(self.weight, indices, self.sparse)
 
 
+def random_mask(p: float, x: Tensor, shape: tuple[int, ...], generator: np.random.Generator, scaled: bool = True
+                ) -> Tensor:  # fmt: skip
+    """0 with probability p, else 1, or 1 / (1 - p) if ``scaled``, so that the mean stays. It is drawn on the device of
+    x from one number of the generator; every device draws the same."""
+    key = int(generator.integers(2**63))
+    return Tensor(bernoulli(x.data, shape, 1.0 - p, key, 1.0 / (1.0 - p) if scaled else 1.0))
+
+
 class Dropout(Module):
     """In training each element is 0 with probability p, else x / (1 - p); in evaluation x. Masks come from the
-    generator, so a seed repeats them. ``locked``: one mask for all of the first axis, the steps of x (T, ...) (Gal and
-    Ghahramani 2016).
+    generator, so a seed repeats them, on every device. ``locked``: one mask for all of the first axis, the steps of x
+    (T, ...) (Gal and Ghahramani 2016).
 
     >>> import minigrad as mg
     >>> mg.nn.Dropout(0.5).eval()(mg.tensor([1.0]))
@@ -89,8 +98,7 @@ class Dropout(Module):
         if not self.training or self.p == 0.0:
             return x
         shape = (1, *x.shape[1:]) if self.locked else x.shape
-        mask = self.generator.random(shape, np.float32) >= self.p
-        return ops.dropout(x, ops.astype(x.beside(mask), x.dtype), self.p)
+        return x * random_mask(self.p, x, shape, self.generator)
 
 
 def normalised(x: Any, gain: Any, eps: float = 1e-5) -> Tensor:

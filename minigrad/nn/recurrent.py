@@ -14,7 +14,7 @@ from minigrad.engine import Tensor, no_grad
 from minigrad.engine.tree import leaves, rebuild, tree_map
 from minigrad.errors import DtypeError, ShapeError, UserError, describe
 from minigrad.nn import cells
-from minigrad.nn.layers import Dropout, uniform
+from minigrad.nn.layers import Dropout, random_mask, uniform
 from minigrad.nn.module import Module, Seed, as_generator
 from minigrad.ops.shapes import as_tensor
 
@@ -114,9 +114,7 @@ class Recurrent(Module):
         return cell, p, (x, masks), state
 
     def _mask(self, p: float, x: Tensor, *shape: int, scaled: bool = True) -> Tensor:
-        """0 with probability p; else 1, or 1 / (1 - p) if ``scaled``, so that the mean stays."""
-        mask = (self.generator.random(shape, np.float32) >= p).astype(x.dtype)
-        return x.beside(mask * x.dtype.type(1 / (1 - p)) if scaled else mask)
+        return random_mask(p, x, shape, self.generator, scaled)
 
     def forward(self, x: Tensor, state: Any = None, lengths: Any = None) -> tuple[Tensor, Any]:
         name = type(self).__name__

@@ -23,7 +23,7 @@ from minigrad.models.lm.softmaxes import IGNORED, Exact, rows
 from minigrad.models.seq2seq.attention import NEVER, Memory, decoder_cell
 from minigrad.models.seq2seq.config import Seq2SeqConfig
 from minigrad.models.vocabulary import Vocabulary, vocabulary_from_json
-from minigrad.nn.layers import uniform
+from minigrad.nn.layers import random_mask, uniform
 from minigrad.nn.module import Parameter, Seed, as_generator
 
 SCALE = 0.1  # of the embeddings at the start
@@ -132,8 +132,7 @@ class EncoderDecoder(Saved):
         if not (self.training and config.dropout):
             return x, ()
         shape = (config.layers - 1, *x.shape[:2], config.hidden)
-        masks = (self.generator.random(shape, np.float32) >= config.dropout) / x.dtype.type(1 - config.dropout)
-        return x, tuple(x.beside(mask) for mask in masks)
+        return x, tuple(ops.unstack(random_mask(config.dropout, x, shape, self.generator)))
 
     def decode(self, ids: np.ndarray, state: Any, lengths: Any = None) -> tuple[Tensor, Tensor | None, Tensor | None]:
         """Readouts (T, B, R) after the symbols ``ids`` (T, B); of attention, its weights (T, B, S) and, with coverage,
@@ -220,7 +219,7 @@ class EncoderDecoder(Saved):
     @staticmethod
     def rows(state: Any, rows: Any) -> Any:
         """The state of some rows, in that order."""
-        return tree_map(lambda s: Tensor(s.numpy()[rows]), state)
+        return tree_map(lambda s: ops.embedding(s.detach(), rows), state)
 
 
 @nn.loadable

@@ -84,6 +84,14 @@ class DeviceKernel:
         self.forward, self.backward = (DevicePass(plan, direction, dtype) for direction in ("forward", "backward"))
         self.y_widths, self.dx_widths = [v.width for v in plan.cell.ys], [v.width for v in plan.cell.d_xs]
 
+    @property
+    def home(self) -> str:
+        return f"a launch each, on {self.arrays.device.name}"
+
+    @property
+    def source(self) -> str:
+        return "\n\n".join(self.forward.steps.source + self.backward.steps.source)
+
     def workers(self, batch: int) -> int:
         return batch
 

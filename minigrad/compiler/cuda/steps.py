@@ -108,6 +108,11 @@ class Steps:
             found |= {b.name: b for b in touched}
         self.buffers = list(found.values())
 
+    @property
+    def source(self) -> list[str]:
+        """The texts of the row functions."""
+        return [f"# {e.kernel.name}\n{e.kernel.text}" for e in self.events if isinstance(e, Rows)]
+
     def run(self, arrays: OnDevice, buffers: Buffers, layout: Layout) -> None:
         steps = range(layout.steps)
         for s in steps[::-1] if self.backward else steps:

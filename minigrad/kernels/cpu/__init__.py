@@ -14,6 +14,7 @@ from minigrad.kernels.cpu.gather import add_rows, join_rows, pick, place, scatte
 from minigrad.kernels.cpu.gemm import matmul
 from minigrad.kernels.cpu.head import linear_cross_entropy
 from minigrad.kernels.cpu.memory import keep_memory
+from minigrad.kernels.cpu.random import bernoulli, uniform
 from minigrad.kernels.cpu.reduce import cumsum, reduce
 from minigrad.kernels.cpu.rows import rows
 from minigrad.kernels.cpu.update import scaled, squares, update
@@ -71,7 +72,8 @@ def flip(x: np.ndarray, axes: tuple[int, ...]) -> np.ndarray:
 
 
 __all__ = [
-    "Elementwise", "add_rows", "array_type", "astype", "broadcast_to", "concatenate", "cumsum", "flip", "from_numpy",
-    "full", "getitem", "join_rows", "linear_cross_entropy", "matmul", "matrix_transpose", "name", "pad", "pick",
-    "place", "reduce", "reshape", "rows", "scaled", "scatter", "squares", "take", "to_numpy", "transpose", "update",
+    "Elementwise", "add_rows", "array_type", "astype", "bernoulli", "broadcast_to", "concatenate", "cumsum", "flip",
+    "from_numpy", "full", "getitem", "join_rows", "linear_cross_entropy", "matmul", "matrix_transpose", "name", "pad",
+    "pick", "place", "reduce", "reshape", "rows", "scaled", "scatter", "squares", "take", "to_numpy", "transpose",
+    "uniform", "update",
 ]  # fmt: skip

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from minigrad.kernels.cuda import gather, head, matmul, move, reduce, rows, update
+from minigrad.kernels.cuda import gather, head, matmul, move, random, reduce, rows, update
 from minigrad.kernels.cuda.device import Array, Device
 from minigrad.kernels.cuda.elementwise import Elementwise
 from minigrad.kernels.loops import Shape
@@ -120,6 +120,14 @@ class Backend:
         wanted: Sequence[bool],
     ) -> tuple[Array, list[Array | None]]:  # fmt: skip
         return head.linear_cross_entropy(self.device, x, w, bias, targets, weights, smoothing, wanted)
+
+    # ------------------------------------------------------------------ random numbers
+
+    def bernoulli(self, shape: Shape, p: float, key: int, dtype: Any, one: float = 1.0) -> Array:
+        return random.bernoulli(self.device, shape, p, key, dtype, one)
+
+    def uniform(self, shape: Shape, key: int, dtype: Any) -> Array:
+        return random.uniform(self.device, shape, key, dtype)
 
     # ------------------------------------------------------------------ products
 

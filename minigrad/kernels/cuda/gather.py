@@ -80,8 +80,9 @@ def place_kernel(g, positions, out, count, n):
         i += cuda.gridsize(1)
 
 
-_TAKE = {lanes: Kernel(take_kernel, "T* i8* T* i8 i8 i8 i8 i8", lanes=lanes) for lanes in (1, 4)}
-_ADD = {lanes: Kernel(add_rows_kernel, "T* i8* i8* i8* T* i8 i8 i8", lanes=lanes) for lanes in (1, 4)}
+_WIDE = {1: (), 4: ("LDG.E.128", "STG.E.128")}
+_TAKE = {n: Kernel(take_kernel, "T* i8* T* i8 i8 i8 i8 i8", promises=wide, lanes=n) for n, wide in _WIDE.items()}
+_ADD = {n: Kernel(add_rows_kernel, "T* i8* i8* i8* T* i8 i8 i8", promises=wide, lanes=n) for n, wide in _WIDE.items()}
 _PICK, _PLACE = Kernel(pick_kernel, "T* i8* T* i8 i8"), Kernel(place_kernel, "T* i8* T* i8 i8")
 
 

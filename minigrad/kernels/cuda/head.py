@@ -19,39 +19,21 @@ from minigrad.kernels.cuda.device import Array, Device
 from minigrad.kernels.cuda.kernel import Kernel
 from minigrad.kernels.cuda.language import cuda
 from minigrad.kernels.cuda.matmul import product_into
-from minigrad.kernels.cuda.reduce import reduce
-from minigrad.kernels.cuda.update import block_sum
-
-
-def block_max(x, room):
-    """The largest x of the threads of a block, in all of them; ``room`` as in ``block_sum``."""
-    x = max(x, cuda.shfl_xor_sync(0xFFFFFFFF, x, 16))
-    x = max(x, cuda.shfl_xor_sync(0xFFFFFFFF, x, 8))
-    x = max(x, cuda.shfl_xor_sync(0xFFFFFFFF, x, 4))
-    x = max(x, cuda.shfl_xor_sync(0xFFFFFFFF, x, 2))
-    x = max(x, cuda.shfl_xor_sync(0xFFFFFFFF, x, 1))
-    if cuda.threadIdx.x % 32 == 0:
-        room[cuda.threadIdx.x // 32] = x
-    cuda.syncthreads()
-    largest = room[0]
-    for w in range(1, cuda.blockDim.x // 32):
-        largest = max(largest, room[w])
-    cuda.syncthreads()
-    return largest
+from minigrad.kernels.cuda.reduce import join_block, reduce
 
 
 def head_kernel(z, bias, targets, weights, losses, smoothing, classes, biased, gradient):
-    """losses[i] = weights[i] (log sum e^z - sum_k q_k z_k), q the smoothed target; z becomes the gradient of it. A block
-    for each row."""
-    room = cuda.shared.array(32, T)
+    """losses[i] = weights[i] (log sum e^z - sum_k q_k z_k), q the smoothed target; z becomes the gradient of it. A
+    block for each row."""
+    largest, sums, ways = cuda.shared.array(32, T), cuda.shared.array(32, T), cuda.shared.array(32, T)
     i, first, step = cuda.blockIdx.x, cuda.threadIdx.x, cuda.blockDim.x
     row, target, weight = i * classes, targets[i], weights[i]
     m = -INF
     for k in range(first, classes, step):
         if biased:
             z[row + k] += bias[k]
-        m = max(m, z[row + k])
-    m = block_max(m, room)  # behind a barrier: all of the row is there
+        m = z[row + k] if z[row + k] > m else m
+    m = join_block(m, largest, 1)  # a barrier: all of the row is there
     if m == -INF or m == INF:  # as in row_logsumexp
         m = 0.0
     at = z[row + target] - m
@@ -59,8 +41,8 @@ def head_kernel(z, bias, targets, weights, losses, smoothing, classes, biased, g
     for k in range(first, classes, step):
         total += exp(z[row + k] - m)
         away += z[row + k] - m
-    total = block_sum(total, room)
-    away = block_sum(away, room)
+    total = join_block(total, sums, 0)
+    away = join_block(away, ways, 0)
     if first == 0:
         loss = log(total) - at
         if smoothing != 0.0:

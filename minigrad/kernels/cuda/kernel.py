@@ -57,7 +57,7 @@ class Kernel:
                    of a bool), "f8*", ... pointers to others; "i8" a whole number
     threads:       of a block; 0 where the kernel works with any number
     dtypes:        for which it makes sense
-    promises:      machine instructions that its code must have, ("LDG.E.128",): tests look for them
+    promises:      machine instructions that its code must have for dtypes of four bytes or more, ("LDG.E.128",)
     constants:     values of some parameters which the compiler then knows
     """
 

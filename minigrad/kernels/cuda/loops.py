@@ -40,7 +40,7 @@ def lowest(x: Array) -> tuple[Array, int]:
 
 class Plan(NamedTuple):
     kernel: Kernel
-    items: int  # for the threads to share out
+    threads: int  # in all, at least
     numbers: tuple[int, ...]  # arguments before the arrays
 
 
@@ -65,28 +65,29 @@ class Loops:
             name = f"{self.name}_{pattern or 'any'}{rank}"
             takes = ["i8"] * (2 + 3 * (rank - 1) + rank * len(self.takes))
             takes += [t for pointer in self.takes for t in (pointer, "i8")]
-            promises = ["STG.E.128"] * (self.takes[-1] == "T*") + ["LDG.E.128"] * ("v" in pattern[-1:])
+            promises = ["LDG.E.128"] * ("v" in [p for p, t in zip(pattern, self.takes) if t == "T*"])
+            promises += ["STG.E.128"] * (self.takes[-1] == "T*")
             found = self._kernels[rank, pattern] = Kernel(
                 None, " ".join(takes), name=name, text=self.text + source(self.call, rank, pattern, len(self.takes)),
                 parts=self.parts, promises=promises if pattern else ())  # fmt: skip
         return found
 
-    def _plan(self, shape: Shape, strides: list[Shape], aligned: bool) -> Plan:
+    def _plan(self, shape: Shape, strides: list[Shape], aligned: tuple[bool, ...]) -> Plan:
         sizes, steps = fold(shape, strides)
-        n, kernel = math.prod(sizes), None
-        if aligned and all(s[-1] in (0, 1) for s in steps) and steps[-1][-1] == 1:
+        n, pattern = math.prod(sizes), ""
+        if steps[-1][-1] == 1 and all(s[-1] == 0 or (s[-1] == 1 and fits) for s, fits in zip(steps, aligned)):
             even = sizes[-1] % 4 == 0 and all(t % 4 == 0 for s in steps if s[-1] for t in s[:-1])
             if even or len(sizes) == 1:
                 pattern = "".join("v" if s[-1] else "s" for s in steps[:-1])
                 sizes, steps = [*sizes[:-1], sizes[-1] // 4], [[*s[:-1], 4 * s[-1]] for s in steps]
-                kernel = self.kernel(_rank(sizes), pattern)
-        kernel = kernel or self.kernel(_rank(sizes))
-        missing = _rank(sizes) - len(sizes)
+        rank = 1 << (len(sizes) - 1).bit_length()  # 1, 2, 4, 8, ...: fewer kernels to compile
+        missing = rank - len(sizes)
         sizes, steps = [1] * missing + sizes, [[0] * missing + s for s in steps]
         numbers = [math.prod(sizes), n]
         for size in sizes[1:]:
             numbers += [size, *divider(size)]
-        return Plan(kernel, numbers[0], (*numbers, *[t for s in steps for t in s]))
+        threads = max(1, -(-numbers[0] // items_of_thread(rank, pattern)))
+        return Plan(self.kernel(rank, pattern), threads, (*numbers, *[t for s in steps for t in s]))
 
     def __call__(self, device: Device, dtype: np.dtype, operands: Sequence[Array], out: Array) -> None:
         """Write into ``out``, whose shape the operands broadcast to."""
@@ -97,15 +98,15 @@ class Loops:
         arrays = [*operands, out]
         strides = [spread(x.shape, x.strides, out.ndim) for x in arrays]
         places = [lowest(x) for x in arrays]
-        aligned = not any([x.offset % (4 * x.dtype.itemsize) for x, _ in places])
-        key = (out.shape, *strides, aligned)
+        aligned = tuple([x.offset % (4 * x.dtype.itemsize) == 0 for x, _ in places])
+        key = (out.shape, aligned, *strides)
         plan = self._plans.get(key)
         if plan is None:
             if len(self._plans) > 4096:  # shapes that never repeat must not pile up
                 self._plans.clear()
             plan = self._plans[key] = self._plan(out.shape, strides, aligned)
-        items = -(-plan.items // (2 if plan.kernel.promises else 4))
-        device.launch(plan.kernel, dtype, device.blocks(max(items, 1)), *plan.numbers, *[v for p in places for v in p])
+        blocks = -(-plan.threads // device.threads)
+        device.launch(plan.kernel, dtype, blocks, *plan.numbers, *[v for p in places for v in p])
 
     def _halves(self, device: Device, dtype: np.dtype, operands: Sequence[Array], out: Array) -> None:
         """More elements than are counted: the longest axis in two parts."""
@@ -116,47 +117,34 @@ class Loops:
             self(device, dtype, [x.cut(index) for x in full], out.cut(index))
 
 
-def _rank(sizes: list[int]) -> int:
-    """1, 2, 4, 8, ... loops: fewer kernels to compile."""
-    return 1 << (len(sizes) - 1).bit_length()
+def items_of_thread(rank: int, pattern: str) -> int:
+    """Loads in flight: two of 16 bytes or more, or four of one element, of which two have to do with many loops."""
+    return 2 if pattern or rank > 2 else 4
 
 
 def source(call: str, rank: int, pattern: str, arrays: int) -> str:
     """Text of the kernel: ``items`` in all, ``n`` elements, size, factor and shift of every loop but the first, strides
-    of each array, then each array and the place of its first element."""
-    loops, wide = range(rank), bool(pattern)
-    names = [f"x{o}" for o in range(arrays - 1)] + ["out"]
-    loads = ["load4({0}, {1})" if p == "v" else "{0}[{1}]" for p in pattern or "-" * (arrays - 1)]
+    of each array, then each array and the place of its first element. A thread takes items k, k + stride, ...; a loop
+    over more of them would be unrolled by the compiler, at the price of so many registers that fewer threads run."""
+    loops, elements, several = range(rank), range(4 if pattern else 1), range(items_of_thread(rank, pattern))
+    names = [*[f"x{o}" for o in range(arrays - 1)], "out"]
+    kinds = dict(zip(names, pattern or "-" * (arrays - 1)))
     arguments = ["items", "n", *[f"n{a}, m{a}, s{a}" for a in loops[1:]]]
     arguments += [f"{x}_{a}" for x in names for a in loops] + [f"{x}, {x}_at" for x in names]
-    lines = ["@kernel", f"def run({', '.join(arguments)}):", "    step = cuda.gridsize(1)", "    k = cuda.grid(1)",
-             "    while k < items:"]  # fmt: skip
-    several = range(2 if wide else 4)
+    lines = ["@kernel", f"def run({', '.join(arguments)}):", "    stride = cuda.gridsize(1)"]
     for u in several:
-        found = [f"i0 = k + {u} * step" if u else "i0 = k"]
+        lines += [f"    k{u} = cuda.grid(1) + {u} * stride", f"    if k{u} < items:", f"        i0 = k{u}"]
         for a in reversed(loops[1:]):
-            found += [f"rest = (i0 * m{a}) >> s{a}", f"i{a} = i0 - rest * n{a}", "i0 = rest"]
+            lines += [f"        rest = (i0 * m{a}) >> s{a}", f"        i{a} = i0 - rest * n{a}", "        i0 = rest"]
         for x in names:
-            found.append(f"p{u}_{x} = {' + '.join([f'{x}_at', *[f'i{a} * {x}_{a}' for a in loops]])}")
-        found += [f"v{u}_{x} = {load.format(x, f'p{u}_{x}')}" for x, load in zip(names, loads)]
-        lines += _guarded(u, found)
+            lines.append(f"        p{u}_{x} = {' + '.join([f'{x}_at', *[f'i{a} * {x}_{a}' for a in loops]])}")
+        for x, kind in kinds.items():
+            lines.append(f"        v{u}_{x} = " + (f"load4({x}, p{u}_{x})" if kind == "v" else f"{x}[p{u}_{x}]"))
     for u in several:
-        values = [
-            call.format(
-                **{x: f"v{u}_{x}[{e}]" if p == "v" else f"v{u}_{x}" for x, p in zip(names, pattern or "-" * arrays)}
-            )
-            for e in range(4 if wide else 1)
-        ]
-        store = f"store4(out, p{u}_out, ({', '.join(values)}))" if wide else f"out[p{u}_out] = {values[0]}"
-        lines += _guarded(u, [store])
-    lines.append(f"        k += {len(several)} * step")
-    if wide and rank == 1:
-        at = {x: f"{x}[{x}_at + k]" if p == "v" else f"{x}[{x}_at]" for x, p in zip(names, pattern)}
+        values = [call.format(**{x: f"v{u}_{x}" + f"[{e}]" * (p == "v") for x, p in kinds.items()}) for e in elements]
+        store = f"store4(out, p{u}_out, ({', '.join(values)}))" if pattern else f"out[p{u}_out] = {values[0]}"
+        lines += [f"    if k{u} < items:", f"        {store}"]
+    if pattern and rank == 1:
+        at = {x: f"{x}[{x}_at + k]" if p == "v" else f"{x}[{x}_at]" for x, p in kinds.items()}
         lines += ["    k = 4 * items + cuda.grid(1)", "    if k < n:", f"        out[out_at + k] = {call.format(**at)}"]
     return "\n".join(lines) + "\n"
-
-
-def _guarded(u: int, lines: list[str]) -> list[str]:
-    """The lines for a thread's item number u, if there is one."""
-    head, indent = ([f"        if k + {u} * step < items:"], " " * 12) if u else ([], " " * 8)
-    return head + [indent + line for line in lines]

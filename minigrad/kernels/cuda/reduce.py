@@ -17,6 +17,7 @@ from minigrad.kernels.cuda import move
 from minigrad.kernels.cuda.device import Array, Device
 from minigrad.kernels.cuda.kernel import Kernel
 from minigrad.kernels.cuda.language import cuda, load4
+from minigrad.kernels.cuda.loops import LIMIT, divider
 
 SHORT = 16  # numbers that one thread takes alone
 WARP = 1024  # that one warp takes
@@ -50,12 +51,12 @@ def join_block(x, parts, largest):
     return x
 
 
-def few_kernel(x, out, n, r, b, largest):
+def few_kernel(x, out, n, r, b, factor, shift, largest):
     """out (n,) = x (a, r, b) reduced, n = a b: a thread for each result. Neighbours read neighbours (b > 1) or lines
-    that neighbours need, too (b = 1, r short)."""
+    that neighbours need, too (b = 1, r short). ``factor`` and ``shift`` divide by b (``divider``)."""
     o = cuda.grid(1)
-    while o < n:
-        at = (o // b) * r * b + o % b
+    if o < n:
+        at = o + (o * factor >> shift) * (r - 1) * b
         y0 = x[at] if largest else T(0)
         y1, y2, y3 = y0, y0, y0
         j = 0
@@ -71,13 +72,12 @@ def few_kernel(x, out, n, r, b, largest):
             at += b
             j += 1
         out[o] = join(join(y0, y1, largest), join(y2, y3, largest), largest)
-        o += cuda.gridsize(1)
 
 
 def warp_kernel(x, out, n, r, largest):
     """out (n,) = x (n, r) reduced: a warp for each row."""
     row, lane = cuda.grid(1) // 32, cuda.grid(1) % 32
-    while row < n:
+    if row < n:
         at, end = row * r + lane, (row + 1) * r
         y0 = x[row * r] if largest else T(0)
         y1, y2, y3 = y0, y0, y0
@@ -93,7 +93,6 @@ def warp_kernel(x, out, n, r, largest):
         y0 = join_warp(join(join(y0, y1, largest), join(y2, y3, largest), largest), largest)
         if lane == 0:
             out[row] = y0
-        row += cuda.gridsize(1) // 32
 
 
 def block_kernel(x, out, r, parts, length, largest, wide):
@@ -176,7 +175,7 @@ def columns_kernel(x, out, r, b, width, tiles, parts, length, largest):
 
 
 _NAMES = {"sum": 0, "max": 1}
-_FEW = [Kernel(few_kernel, "T* T* i8 i8 i8", largest=m) for m in (0, 1)]
+_FEW = [Kernel(few_kernel, "T* T* i8 i8 i8 i8 i8", largest=m) for m in (0, 1)]
 _WARP = [Kernel(warp_kernel, "T* T* i8 i8", largest=m) for m in (0, 1)]
 _BLOCK = [
     [Kernel(block_kernel, "T* T* i8 i8 i8", largest=m, wide=w, promises=("LDG.E.128",) * w) for w in (0, 1)]
@@ -198,13 +197,13 @@ def middle(device: Device, name: str, x: Array, a: int, r: int, b: int) -> Array
     """The reduction of contiguous x, seen as (a, r, b), as a flat array (a b,)."""
     largest, dtype = _NAMES[name], x.dtype
     full = 4 * device.threads * device.multiprocessors
-    if r <= SHORT or (b >= 32 and a * b >= full and r <= SERIAL):
+    if a * b < LIMIT and (r <= SHORT or (b >= 32 and a * b >= full and r <= SERIAL)):
         out = device.empty((a * b,), dtype)
-        device.launch(_FEW[largest], dtype, device.blocks(a * b), x, out, a * b, r, b)
+        device.launch(_FEW[largest], dtype, -(-a * b // device.threads), x, out, a * b, r, b, *divider(b))
         return out
     if b == 1 and r <= WARP:
         out = device.empty((a,), dtype)
-        device.launch(_WARP[largest], dtype, device.blocks(32 * a), x, out, a, r)
+        device.launch(_WARP[largest], dtype, -(-32 * a // device.threads), x, out, a, r)
         return out
     if b == 1:
         parts, length = _parts(device, a, r, 4 * device.threads)
@@ -247,7 +246,7 @@ def scan_kernel(x, out, totals, rows, r, parts, length):
     """out (rows, r) = running sums of x in each of ``parts`` of ``length``, and their ``totals`` (rows, parts): a warp
     for each part, 128 numbers at a time."""
     w, lane = cuda.grid(1) // 32, cuda.grid(1) % 32
-    while w < rows * parts:
+    if w < rows * parts:
         first = w // parts * r + w % parts * length
         end = min(first + length, (w // parts + 1) * r)
         total = T(0)
@@ -280,20 +279,21 @@ def scan_kernel(x, out, totals, rows, r, parts, length):
             first += 128
         if lane == 0:
             totals[w] = total
-        w += cuda.gridsize(1) // 32
 
 
-def shift_kernel(out, totals, n, r, parts, length):
-    """Add to each part the running sum of the ``totals`` before it; n numbers in all."""
-    i = cuda.grid(1)
-    while i < n:
-        part = i % r // length
-        if part > 0:
-            out[i] += totals[i // r * parts + part - 1]
-        i += cuda.gridsize(1)
+def shift_kernel(out, totals, parts, r, length):
+    """Add to each part but the first of a row the running sum of the ``totals`` before it: a block for each part."""
+    part = cuda.blockIdx.x % parts
+    if part > 0:
+        before = totals[cuda.blockIdx.x - 1]
+        row = cuda.blockIdx.x // parts
+        i, end = row * r + part * length + cuda.threadIdx.x, row * r + min((part + 1) * length, r)
+        while i < end:
+            out[i] += before
+            i += cuda.blockDim.x
 
 
-_SCAN, _SHIFT = Kernel(scan_kernel, "T* T* T* i8 i8 i8 i8"), Kernel(shift_kernel, "T* T* i8 i8 i8 i8")
+_SCAN, _SHIFT = Kernel(scan_kernel, "T* T* T* i8 i8 i8 i8"), Kernel(shift_kernel, "T* T* i8 i8 i8")
 PART = 1024  # numbers of a row that a warp takes
 
 
@@ -306,8 +306,7 @@ def cumsum(device: Device, x: Array, axis: int) -> Array:
         r = x.shape[-1]
         rows, parts = x.size // r, -(-r // PART)
         totals = device.empty((rows, parts), x.dtype)
-        device.launch(_SCAN, x.dtype, device.blocks(32 * rows * parts), x, out, totals, rows, r, parts, PART)
+        device.launch(_SCAN, x.dtype, -(-32 * rows * parts // device.threads), x, out, totals, rows, r, parts, PART)
         if parts > 1:
-            device.launch(_SHIFT, x.dtype, device.blocks(x.size), out, cumsum(device, totals, 1), x.size, r, parts,
-                          PART)  # fmt: skip
+            device.launch(_SHIFT, x.dtype, rows * parts, out, cumsum(device, totals, 1), parts, r, PART)
     return out.transpose([order.index(a) for a in range(x.ndim)])

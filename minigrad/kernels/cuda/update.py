@@ -15,6 +15,7 @@ from minigrad.kernels.cuda.device import Array, Device
 from minigrad.kernels.cuda.gather import aligned
 from minigrad.kernels.cuda.kernel import KERNELS, Kernel
 from minigrad.kernels.cuda.language import cuda, load4, store4
+from minigrad.kernels.cuda.reduce import join_block
 
 CHUNK, THREADS = 4096, 256  # of a sum of squares: elements and threads of a block
 
@@ -42,31 +43,10 @@ def _over_arrays(function: Callable, own: int, reads: int) -> Kernel:
               f"        y = {call([f'{x}[i]' for x in arrays])}"]  # fmt: skip
     lines += [f"        {x}[i] = y[{j}]" for j, x in enumerate(writes)]
     takes = " ".join(["i8", *["T*"] * (reads + 1), *["T"] * len(settings)])
-    kernel = Kernel(None, takes, name=name, text="\n".join(lines) + "\n", parts=(function, load4, store4))
+    kernel = Kernel(None, takes, name=name, text="\n".join(lines) + "\n", parts=(function, load4, store4),
+                    promises=("LDG.E.128", "STG.E.128"))  # fmt: skip
     KERNELS.append(kernel)
     return kernel
-
-
-def warp_sum(x):
-    """The sum over the lanes of a warp, in all of them."""
-    x += cuda.shfl_xor_sync(0xFFFFFFFF, x, 16)
-    x += cuda.shfl_xor_sync(0xFFFFFFFF, x, 8)
-    x += cuda.shfl_xor_sync(0xFFFFFFFF, x, 4)
-    x += cuda.shfl_xor_sync(0xFFFFFFFF, x, 2)
-    return x + cuda.shfl_xor_sync(0xFFFFFFFF, x, 1)
-
-
-def block_sum(x, room):
-    """The sum over the threads of a block, in all of them; ``room`` is shared memory for a number of each warp."""
-    x = warp_sum(x)
-    if cuda.threadIdx.x % 32 == 0:
-        room[cuda.threadIdx.x // 32] = x
-    cuda.syncthreads()
-    total = room[0]
-    for w in range(1, cuda.blockDim.x // 32):
-        total += room[w]
-    cuda.syncthreads()
-    return total
 
 
 def squares_kernel(x, parts, n, chunk):
@@ -82,14 +62,14 @@ def squares_kernel(x, parts, n, chunk):
     while i < end:  # the last elements of x, in one thread
         total += x[i] * x[i]
         i += 1
-    total = block_sum(total, room)
+    total = join_block(total, room, 0)
     if cuda.threadIdx.x == 0:
         parts[cuda.blockIdx.x] = total
 
 
 _STEPS = {f.__name__: _over_arrays(f, own, 2 + own) for f, own in steps.OWN.items()}
 _TIMES = _over_arrays(times, 0, 1)
-_SQUARES = Kernel(squares_kernel, "T* f8* i8", threads=THREADS, chunk=CHUNK)
+_SQUARES = Kernel(squares_kernel, "T* f8* i8", threads=THREADS, promises=("LDG.E.128",), chunk=CHUNK)
 
 
 def _plain(device: Device, x: Array) -> Array:

@@ -4,111 +4,24 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 
-from minigrad.testing.simt.models import COLLECTIVES, MODELS
-from minigrad.testing.simt.runner import DivergenceError, Launch, Thread
+from minigrad.testing.simt.faults import BoundsError, DivergenceError
+from minigrad.testing.simt.here import cuda
+from minigrad.testing.simt.memory import Array, Place, address_of, array, commit_copies, dtype_of, poisoned, wait_copies
+from minigrad.testing.simt.models import FULL, MODELS, model
+from minigrad.testing.simt.warps import WORDS
 
-FULL = 0xFFFFFFFF
-_LAUNCH: list[Launch] = []
-
-
-@contextmanager
-def running(launch: Launch) -> Iterator[Launch]:
-    _LAUNCH.append(launch)
-    try:
-        yield launch
-    finally:
-        _LAUNCH.pop()
+__all__ = ["FULL", "Array", "Place", "commit_copies", "cuda", "wait_copies"]
+STATIC = 48 * 1024  # bytes of shared arrays of constant size that a block may have
 
 
-def current() -> Launch:
-    return _LAUNCH[-1]
-
-
-def _poisoned(shape: Any, dtype: Any) -> np.ndarray:
-    dtype = np.dtype(getattr(dtype, "name", dtype))
-    return np.full(shape, np.nan if dtype.kind == "f" else np.iinfo(dtype).max, dtype)
-
-
-def _shared(shape: Any, dtype: Any, alignment: int = 0) -> np.ndarray:
-    block = current().thread.block
-    if shape == 0:
-        return block.dynamic.view(np.dtype(dtype))
-    frame = sys._getframe(1)
-    place = frame.f_code, frame.f_lasti
-    if place not in block.arrays:
-        block.arrays[place] = _poisoned(shape, dtype)
-    return block.arrays[place]
-
-
-def _atomic(change: Callable) -> Callable:
-    def run(array: Any, i: Any, value: Any) -> Any:
-        old = array[i]
-        array[i] = change(old, value)
-        return old
-
-    return run
-
-
-class _Cuda:
-    """``cuda`` in a kernel."""
-
-    warpsize = 32
-    threadIdx = property(lambda self: current().thread.place)
-    blockIdx = property(lambda self: current().thread.block.place)
-    blockDim = property(lambda self: current().shape)
-    gridDim = property(lambda self: current().grid)
-    laneid = property(lambda self: current().thread.lane)
-    shared = SimpleNamespace(array=_shared)
-    local = SimpleNamespace(array=lambda shape, dtype, alignment=0: _poisoned(shape, dtype))
-    atomic = SimpleNamespace(
-        add=_atomic(lambda old, v: old + v), max=_atomic(max), min=_atomic(min), exch=_atomic(lambda old, v: v)
-    )
-
-    def grid(self, axes: int) -> Any:
-        launch = current()
-        b, t, n = launch.thread.block.place, launch.thread.place, launch.shape
-        found = b.x * n.x + t.x, b.y * n.y + t.y, b.z * n.z + t.z
-        return found[0] if axes == 1 else found[:axes]
-
-    def gridsize(self, axes: int) -> Any:
-        g, n = current().grid, current().shape
-        found = g.x * n.x, g.y * n.y, g.z * n.z
-        return found[0] if axes == 1 else found[:axes]
-
-    def syncthreads(self) -> None:
-        frame = sys._getframe(1)
-        current().pause(("block", frame.f_code.co_name, frame.f_lineno))
-
-    def syncwarp(self, mask: int = FULL) -> None:
-        current().pause(("warp", "sync", mask))
-
-    def shfl_sync(self, mask: int, value: Any, lane: int) -> Any:
-        return current().pause(("warp", "index", mask), (value, lane))
-
-    def shfl_down_sync(self, mask: int, value: Any, delta: int) -> Any:
-        return current().pause(("warp", "down", mask), (value, delta))
-
-    def shfl_up_sync(self, mask: int, value: Any, delta: int) -> Any:
-        return current().pause(("warp", "up", mask), (value, delta))
-
-    def shfl_xor_sync(self, mask: int, value: Any, other: int) -> Any:
-        return current().pause(("warp", "xor", mask), (value, other))
-
-    def ballot_sync(self, mask: int, value: Any) -> int:
-        return current().pause(("warp", "ballot", mask), bool(value))
-
-    def threadfence(self) -> None:
-        pass
-
-
-cuda = _Cuda()
+def current() -> Any:
+    return cuda.launch
 
 
 def kernel(function: Callable) -> Callable:
@@ -118,104 +31,227 @@ def kernel(function: Callable) -> Callable:
 inline = kernel
 
 
-# ------------------------------------------------------------------------------------------------ warp functions
+# ------------------------------------------------------------------------------------------------ places
 
 
-def _shuffle(source: Callable[[int, int], int]) -> Callable:
-    def meet(group: list[Thread]) -> None:
-        values = {t.lane: t.value[0] for t in group}
-        found = [values.get(source(t.lane, t.value[1]), t.value[0]) for t in group]
-        for t, value in zip(group, found):
-            t.value = value
-
-    return meet
+def grid(axes: int) -> Any:
+    b, t, n = cuda.blockIdx, cuda.threadIdx, cuda.blockDim
+    if axes == 1:
+        return b.x * n.x + t.x
+    return (b.x * n.x + t.x, b.y * n.y + t.y, b.z * n.z + t.z)[:axes]
 
 
-def _ballot(group: list[Thread]) -> None:
-    votes = sum(1 << t.lane for t in group if t.value)
-    for t in group:
-        t.value = votes
-
-
-COLLECTIVES.update(
-    sync=lambda group: None, index=_shuffle(lambda lane, i: i % 32), down=_shuffle(lambda lane, d: lane + d),
-    up=_shuffle(lambda lane, d: lane - d), xor=_shuffle(lambda lane, m: lane ^ m), ballot=_ballot,
-)  # fmt: skip
+def gridsize(axes: int) -> Any:
+    g, n = cuda.gridDim, cuda.blockDim
+    return g.x * n.x if axes == 1 else (g.x * n.x, g.y * n.y, g.z * n.z)[:axes]
 
 
 # ------------------------------------------------------------------------------------------------ memory
 
 
-def _span(p: Any, i: int, n: int) -> None:
-    if i % n:
-        raise IndexError(f"an access of {n} neighbours at {i}, which is no multiple of {n}")
-    if not 0 <= i <= len(p) - n:
-        raise IndexError(f"elements {i} .. {i + n} of {len(p)}")
+def _shared(shape: Any, dtype: Any, alignment: int | None = None) -> Array:
+    launch, block, dtype = cuda.launch, cuda.thread.block, dtype_of(dtype)
+    if shape in (0, (0,)):
+        if block.dynamic is None:
+            buffer = np.full(launch.shared, 255, np.uint8)  # NaN, read as floats
+            block.dynamic = buffer, launch.memory(False, granule=4)
+        buffer, memory = block.dynamic
+        whole = len(buffer) // dtype.itemsize * dtype.itemsize
+        return array(buffer[:whole].view(dtype), "dynamic shared memory", 256, memory)
+    frame = sys._getframe(1)
+    place = frame.f_code, frame.f_lasti
+    found = block.arrays.get(place)
+    if found is None:
+        name = f"shared array of line {frame.f_lineno}"
+        found = block.arrays[place] = array(
+            poisoned(shape, dtype), name, alignment or dtype.itemsize, launch.memory(False)
+        )
+        used = sum(x.elements.nbytes for x in block.arrays.values())
+        if used > STATIC or used + launch.shared > launch.shared_limit:
+            limit = f"{STATIC} of constant size, {launch.shared_limit} in all"
+            raise BoundsError(f"{used} bytes of shared arrays and {launch.shared} dynamic; a block may have {limit}")
+    return found
+
+
+def _local(shape: Any, dtype: Any, alignment: int | None = None) -> Array:
+    launch = cuda.launch
+    memory = launch.memory(False) if launch.races else None
+    return array(poisoned(shape, dtype), "a local array", alignment or dtype_of(dtype).itemsize, memory)
+
+
+def _constant(values: np.ndarray) -> Array:
+    return array(np.array(values), "a constant array", writable=False)
+
+
+def _change(new: Callable) -> Callable:
+    return lambda x, i, value: x.change(i, lambda old: new(old, value))
+
+
+def _cas(x: Array, i: Any, expected: Any, value: Any) -> Any:
+    old = x.change(i, lambda old: value if old == expected else old)
+    if old != expected:
+        _spin()
+    return old
+
+
+def _inc(old: int, limit: int) -> int:
+    return 0 if old >= limit else old + 1
+
+
+def _dec(old: int, limit: int) -> int:
+    return limit if old == 0 or old > limit else old - 1
+
+
+def _nan(choose: Callable, skip: bool) -> Callable:
+    """max and min of numbers of which one may be NaN: the other."""
+
+    def run(old: Any, value: Any) -> Any:
+        if value != value:
+            return old
+        return value if old != old else choose(old, value)
+
+    return run if skip else choose
+
+
+def _spin() -> None:
+    """Let the others run: this thread waits for what one of them does."""
+    if cuda.thread.green is not None:
+        cuda.launch.pause(("spin",))
+
+
+def threadfence() -> None:
+    if cuda.launch.races:
+        cuda.launch.clocks.fence(cuda.thread.number)
+
+
+# ------------------------------------------------------------------------------------------------ barriers
+
+
+def _syncthreads(name: str) -> Callable:
+    def sync(value: Any = None) -> Any:
+        frame = sys._getframe(1)
+        return cuda.launch.pause(("syncthreads", name, frame.f_code, frame.f_lineno), value)
+
+    return sync
+
+
+def group_barrier(counters: Array, group: int, blocks: int, target: int) -> None:
+    """The counter is kept as on a GPU, so a wrong target is found."""
+    _meet("group_barrier", counters, int(group), int(blocks), int(target))
+
+
+def grid_barrier(counter: Array, target: int) -> None:
+    _meet("grid_barrier", counter, 0, cuda.gridDim.size, int(target))
+
+
+def _meet(word: str, counters: Array, group: int, blocks: int, target: int) -> None:
+    counters.index(group)
+
+    def count(arrived: int) -> None:
+        counters.elements[group] += arrived
+        if counters.elements[group] != target:
+            raise DivergenceError(f"{word} with the target {target}; the {blocks} blocks have made the counter "
+                                  f"{counters.elements[group]}")  # fmt: skip
+
+    at = address_of(counters.elements) + group * counters.dtype.itemsize
+    cuda.launch.pause((f"{word} (group {group}, target {target})", blocks, at), count)
+
+
+def _grid_sync() -> None:
+    cuda.launch.pause(("this_grid().sync()", cuda.gridDim.size))
+
+
+# ------------------------------------------------------------------------------------------------ bits and numbers
+
+
+def _bits(x: Any) -> int:
+    if hasattr(x, "dtype"):
+        return 8 * x.dtype.itemsize
+    raise TypeError("how many bits has it? write np.uint32(x) or np.int64(x)")
+
+
+def _pattern(x: Any) -> int:
+    return int(x) & (1 << (8 * x.dtype.itemsize if hasattr(x, "dtype") else 64)) - 1
+
+
+def popc(x: Any) -> int:
+    return _pattern(x).bit_count()
+
+
+def clz(x: Any) -> int:
+    return _bits(x) - _pattern(x).bit_length()
+
+
+def ffs(x: Any) -> int:
+    found = _pattern(x)
+    return (found & -found).bit_length()
+
+
+def brev(x: Any) -> int:
+    return int(f"{_pattern(x):0{_bits(x)}b}"[::-1], 2)
+
+
+def fma(a: Any, b: Any, c: Any) -> Any:
+    """a * b + c, rounded once where float64 is exact enough: for float32."""
+    if isinstance(a, np.float32):
+        return np.float32(np.float64(a) * np.float64(b) + np.float64(c))
+    return a * b + c
+
+
+def selp(condition: Any, a: Any, b: Any) -> Any:
+    return a if condition else b
+
+
+cuda.__dict__.update(
+    grid=grid, gridsize=gridsize,
+    threadfence=threadfence, threadfence_block=threadfence, threadfence_system=threadfence,
+    shared=SimpleNamespace(array=_shared), local=SimpleNamespace(array=_local),
+    const=SimpleNamespace(array_like=_constant), cg=SimpleNamespace(this_grid=lambda: SimpleNamespace(sync=_grid_sync)),
+    syncthreads=_syncthreads("block"), syncthreads_and=_syncthreads("block_and"),
+    syncthreads_or=_syncthreads("block_or"), syncthreads_count=_syncthreads("block_count"),
+    popc=popc, clz=clz, ffs=ffs, brev=brev, fma=fma, selp=selp, cbrt=np.cbrt, rsqrt=lambda x: type(x)(1) / np.sqrt(x),
+    nanosleep=lambda n: _spin(),
+    atomic=SimpleNamespace(
+        add=_change(lambda old, v: old + v), sub=_change(lambda old, v: old - v), exch=_change(lambda old, v: v),
+        max=_change(_nan(max, False)), min=_change(_nan(min, False)), nanmax=_change(_nan(max, True)),
+        nanmin=_change(_nan(min, True)), and_=_change(lambda old, v: old & v), or_=_change(lambda old, v: old | v),
+        xor=_change(lambda old, v: old ^ v), inc=_change(_inc), dec=_change(_dec), cas=_cas,
+        compare_and_swap=lambda x, expected, value: _cas(x, 0, expected, value),
+    ),
+    **WORDS,
+)  # fmt: skip
+
+
+# ------------------------------------------------------------------------------------------------ neighbours at once
 
 
 def _load(n: int) -> Callable:
-    def load(p: Any, i: int) -> tuple:
-        _span(p, i, n)
-        return tuple([p[i + k] for k in range(n)])
-
-    return load
+    return lambda x, i: tuple(x.load(i, n).tolist() if x.dtype.kind in "iu" else x.load(i, n))
 
 
 def _store(n: int) -> Callable:
-    def store(p: Any, i: int, values: tuple) -> None:
-        _span(p, i, n)
-        for k in range(n):
-            p[i + k] = values[k]
+    def store(x: Array, i: Any, values: tuple) -> None:
+        if len(values) != n:
+            raise BoundsError(f"store{n} of {len(values)} values")
+        x.store(i, values)
 
     return store
 
 
 load4, load2, store4, store2 = _load(4), _load(2), _store(4), _store(2)
-
-
-class Place:
-    """The address of an element. ``read`` and ``write`` move n neighbours; all are inside, and n items aligned."""
-
-    def __init__(self, array: Any, i: int):
-        self.array, self.i = array, i
-
-    def read(self, n: int = 1) -> np.ndarray:
-        _span(self.array, self.i, n)
-        return np.array([self.array[self.i + k] for k in range(n)], self.array.dtype)
-
-    def write(self, values: Any) -> None:
-        _span(self.array, self.i, len(values))
-        for k, value in enumerate(values):
-            self.array[self.i + k] = value
-
-
 address = shared_address = Place
 
 
-class _Counter:
-    """What the blocks of a group count at a barrier."""
-
-    def __init__(self, counters: Any):
-        self.counters = counters
-
-    def __eq__(self, other: Any) -> bool:
-        return isinstance(other, _Counter)
-
-    def __hash__(self) -> int:
-        return 0
-
-    def arrive(self, group: int, blocks: int, target: int) -> None:
-        self.counters[group] = int(self.counters[group]) + blocks
-        if self.counters[group] != target:
-            raise DivergenceError(f"a barrier waits for the count {target}, and {self.counters[group]} is reached")
+@model("add_release")
+def add_release(to: Place, value: int) -> None:
+    threadfence()
+    to.array.change(to.i, lambda old: old + value)
 
 
-def group_barrier(counters: Any, group: int, blocks: int, target: int) -> None:
-    current().pause(("group", _Counter(counters), int(group), int(blocks), int(target)))
-
-
-def grid_barrier(counter: Any, target: int) -> None:
-    current().pause(("group", _Counter(counter), 0, current().grid.size, int(target)))
+@model("load_acquire")
+def load_acquire(at: Place) -> Any:
+    _spin()
+    return at.array.acquire(at.i)
 
 
 def __getattr__(name: str) -> Any:
@@ -233,8 +269,9 @@ def _of_numbers(function: Callable) -> Callable:
     return lambda x: function(x) if isinstance(x, np.floating) else function(np.float64(x))
 
 
-exp, expm1, log, log1p, sqrt, sin, cos, fabs = map(
-    _of_numbers, (np.exp, np.expm1, np.log, np.log1p, np.sqrt, np.sin, np.cos, np.abs)
+exp, expm1, log, log1p, log2, sqrt, sin, cos, tan, tanh, fabs = map(
+    _of_numbers,
+    (np.exp, np.expm1, np.log, np.log1p, np.log2, np.sqrt, np.sin, np.cos, np.tan, np.tanh, np.abs),
 )
 copysign = np.copysign
 
@@ -249,3 +286,10 @@ def exp2_fast(x: Any) -> Any:
 
 def reciprocal_fast(x: Any) -> Any:
     return np.float32(1) / np.float32(x)
+
+
+libdevice = SimpleNamespace(
+    expf=exp, fast_expf=exp, exp=exp, tanhf=tanh, tanh=tanh, logf=log, log=log, fast_logf=log, sqrtf=sqrt, sqrt=sqrt,
+    rsqrtf=cuda.rsqrt, rsqrt=cuda.rsqrt, fdividef=lambda a, b: a / b, fast_fdividef=lambda a, b: a / b,
+    fmaf=fma, fma=fma, sinf=sin, cosf=cos, fabsf=fabs, erff=erf, erf=erf,
+)  # fmt: skip
