@@ -9,11 +9,13 @@ What the tests of CUDA need is looked for once: greenlet (cuda_sim), numba-cuda 
 """
 
 import os
+from importlib.util import find_spec
 
 import pytest
 from hypothesis import settings
 
 from minigrad.engine import tape
+from minigrad.kernels.cuda import present
 from minigrad.ops.fuse import Fused
 
 settings.register_profile("dev", max_examples=25, deadline=None, derandomize=True)
@@ -27,20 +29,50 @@ def pytest_addoption(parser):
 
 
 def pytest_configure(config):
-    """``pytest -m gpu`` runs the tests of the CUDA backend on a GPU in place of the emulated device."""
-    if "gpu" in config.option.markexpr:
-        os.environ["MINIGRAD_TEST_DEVICE"] = "cuda"
+    """``pytest -m gpu``: what runs on the emulated GPU runs on the one that is there, which takes its name."""
+    if "gpu" in config.option.markexpr and not _gpu():
+        from minigrad.kernels.cuda import driver
+        from minigrad.testing import simt
+
+        driver.Gpu.name = "cuda-sim"
+        found = driver.backend().device
+        simt.device = lambda: found
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config, items):
-    for item in items:
-        if "cuda_sim" in item.keywords and os.environ.get("MINIGRAD_TEST_DEVICE") == "cuda":
-            item.add_marker(pytest.mark.gpu)
-    if not config.getoption("--slow"):
+    if "gpu" in config.option.markexpr:
         for item in items:
-            if "slow" in item.keywords:
-                item.add_marker(pytest.mark.skip(reason="slow: run with --slow"))
+            if "cuda_sim" in item.keywords and not item.path.name.startswith(EMULATOR):
+                item.add_marker("gpu")
+    missing = {mark: why() for mark, why in NEEDS.items() if any(mark in item.keywords for item in items)}
+    if not config.getoption("--slow"):
+        missing["slow"] = "slow: run with --slow"
+    for item in items:
+        for mark, why in missing.items():
+            if why and mark in item.keywords:
+                item.add_marker(pytest.mark.skip(reason=why))
+
+
+def _compiler():
+    if missing := present.packages():
+        return f"{missing.got}: pip install 'minigrad[test-cuda]'"
+    from cuda.pathfinder import find_nvidia_binary_utility
+
+    return "" if find_nvidia_binary_utility("nvdisasm") else "no nvdisasm: pip install 'minigrad[test-cuda]'"
+
+
+def _gpu():
+    found = present.card()
+    return f"{found.got}; {found.do}" if isinstance(found, present.Problem) else ""
+
+
+EMULATOR = ("test_simt", "test_cuda_driver", "test_device_option", "test_cuda_mutants")  # tests of it, not of a GPU
+NEEDS = {
+    "cuda_sim": lambda: "" if find_spec("greenlet") else "no greenlet: pip install 'minigrad[simt]'",
+    "offline": _compiler,
+    "gpu": _gpu,
+}
 
 
 @pytest.fixture(autouse=True)

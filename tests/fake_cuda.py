@@ -13,8 +13,7 @@ from types import ModuleType, SimpleNamespace
 
 import numpy as np
 
-from minigrad.testing.simt.device import Pointer
-from minigrad.testing.simt.runner import run
+from minigrad.testing.simt import run
 
 Code = namedtuple("Code", "cubin entry")
 Capability = namedtuple("Capability", "major minor")
@@ -214,7 +213,7 @@ class Fake:
             if kind.endswith("*"):
                 memory = self.memory(x)
                 item = np.dtype(kind[:-1]).itemsize
-                given.append(Pointer(memory[: len(memory) // item * item].view(kind[:-1])))
+                given.append(memory[: len(memory) // item * item].view(kind[:-1]))
             else:
                 assert type(x) is (int if kind == "i8" else np.dtype(kind).type)
                 given.append(x)
