@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from cuda_code import ARCHITECTURES, Look, complaints, kernels, look, opcodes, row, runs_on, versions
 
+from minigrad.errors import DeviceError
 from minigrad.kernels.cuda.kernel import Kernel
 from minigrad.kernels.cuda.language import cuda, load4, store4
 
@@ -121,3 +122,19 @@ def test_two_builds_are_the_same_and_need_no_device():
     a, b = (build(file.text, file.stem, file.takes, (8, 0), 32) for _ in range(2))
     assert a == b and a.entry == file.stem and a.entry.encode() in a.cubin
     assert "FADD" in next(opcodes([a.cubin], (8, 0)))
+
+
+def test_a_library_that_is_missing_is_said(monkeypatch):
+    from minigrad.kernels.cuda import compile, present
+
+    def fails(*args):
+        raise RuntimeError("libnvrtc.so.13 not found")
+
+    monkeypatch.setattr(compile, "lower", fails)
+    with pytest.raises(RuntimeError, match="^libnvrtc"):
+        compile.build("", "", (), (9, 0))
+    monkeypatch.setattr(
+        present, "packages", lambda: present.Problem("no library nvrtc", "all of them", "pip install it")
+    )
+    with pytest.raises(DeviceError, match="got no library nvrtc, expected all of them; pip install it"):
+        compile.build("", "", (), (9, 0))
