@@ -48,10 +48,16 @@ class Backwards:
         self.array, self.first, self.dtype = array, first, array.dtype
 
     def __getitem__(self, i: int) -> Any:
-        return self.array[i + self.first]
+        return self.array[self._at(i)]
 
     def __setitem__(self, i: int, value: Any) -> None:
-        self.array[i + self.first] = value
+        self.array[self._at(i)] = value
+
+    def _at(self, i: int) -> int:
+        if not 0 <= i + self.first < len(self.array):
+            raise BoundsError(f"{self.array.name}[{i}] is outside of its {len(self.array)} elements, "
+                              f"{-self.first} .. {len(self.array) - self.first - 1}")  # fmt: skip
+        return i + self.first
 
 
 class Emulated(Device):

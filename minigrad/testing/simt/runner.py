@@ -16,7 +16,7 @@ import numpy as np
 
 from minigrad.errors import DeviceError, describe
 from minigrad.testing.simt import faults
-from minigrad.testing.simt.faults import DivergenceError, EndlessError, KernelError
+from minigrad.testing.simt.faults import BoundsError, DivergenceError, EndlessError, KernelError
 from minigrad.testing.simt.here import cuda
 from minigrad.testing.simt.memory import Array, array
 from minigrad.testing.simt.models import COLLECTIVES
@@ -33,7 +33,7 @@ _ONE = threading.RLock()  # ``cuda`` is one for all
 
 def need() -> None:
     if greenlet is None:
-        do = "pip install greenlet"
+        do = "pip install 'minigrad[simt]'"
         raise DeviceError(describe("simt", "no greenlet", "the package that switches between threads", do))
 
 
@@ -103,6 +103,8 @@ class Launch:
         self.kernel, self.args, self.grid, self.shape = kernel, args, dim3(grid), dim3(threads)
         if self.shape.size > 1024:
             raise ValueError(f"a block has 1024 threads at most, not {self.shape.size}")
+        if shared > shared_limit:
+            raise BoundsError(f"{shared} bytes of shared memory; a block may have {shared_limit}")
         self.shared, self.limit, self.shared_limit, self.cooperative = shared, limit, shared_limit, cooperative
         self.random = np.random.default_rng(seed) if seed is not None else None
         self.races, self.switches = races, 0

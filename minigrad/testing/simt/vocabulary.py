@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import linecache
 import math
+import re
 import sys
 from collections.abc import Callable
-from types import SimpleNamespace
+from types import FrameType, SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -17,6 +19,7 @@ from minigrad.testing.simt.models import FULL, MODELS, model
 from minigrad.testing.simt.warps import WORDS
 
 __all__ = ["FULL", "Array", "Place", "commit_copies", "cuda", "wait_copies"]
+_ASSIGNED = re.compile(r"\s*(\w+)\s*=[^=]")
 STATIC = 48 * 1024  # bytes of shared arrays of constant size that a block may have
 
 
@@ -62,7 +65,7 @@ def _shared(shape: Any, dtype: Any, alignment: int | None = None) -> Array:
     place = frame.f_code, frame.f_lasti
     found = block.arrays.get(place)
     if found is None:
-        name = f"shared array of line {frame.f_lineno}"
+        name = _named("shared", frame)
         found = block.arrays[place] = array(
             poisoned(shape, dtype), name, alignment or dtype.itemsize, launch.memory(False)
         )
@@ -74,9 +77,14 @@ def _shared(shape: Any, dtype: Any, alignment: int | None = None) -> Array:
 
 
 def _local(shape: Any, dtype: Any, alignment: int | None = None) -> Array:
-    launch = cuda.launch
-    memory = launch.memory(False) if launch.races else None
-    return array(poisoned(shape, dtype), "a local array", alignment or dtype_of(dtype).itemsize, memory)
+    name = _named("local", sys._getframe(1)) if cuda.launch.races else "a local array"
+    return array(poisoned(shape, dtype), name, alignment or dtype_of(dtype).itemsize, cuda.launch.memory(False))
+
+
+def _named(kind: str, frame: FrameType) -> str:
+    """ "shared array s", where the text of the line is ``s = ...``"""
+    found = _ASSIGNED.match(linecache.getline(frame.f_code.co_filename, frame.f_lineno))
+    return f"{kind} array {found[1]}" if found else f"{kind} array of line {frame.f_lineno}"
 
 
 def _constant(values: np.ndarray) -> Array:
