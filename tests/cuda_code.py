@@ -204,23 +204,31 @@ def opcodes(cubins, capability):
 
 
 def look(cases, capability):
-    """Compile some (kernel, dtype)."""
+    """What becomes of each (kernel, dtype): a Look, or the error of the compiler as text."""
     from minigrad.kernels.cuda.compile import build
 
     built = []
     for kernel, dtype in cases:
         file, threads = kernel.file(np.dtype(dtype)), kernel.threads or THREADS
-        built.append(build(file.text, file.stem, file.takes, capability, threads, kernel.max_registers))
-    for (kernel, dtype), x, ops in zip(cases, built, opcodes([x.cubin for x in built], capability)):
-        yield Look(kernel.name, np.dtype(dtype).name, capability, kernel.threads or THREADS, x.registers, x.shared,
-                   x.stack, x.spills, ops)  # fmt: skip
+        try:
+            built.append(build(file.text, file.stem, file.takes, capability, threads, kernel.max_registers))
+        except Exception as error:
+            built.append(f"{kernel.name} {np.dtype(dtype)}: {type(error).__name__} {error}")
+    codes = opcodes([x.cubin for x in built if not isinstance(x, str)], capability)
+    for (kernel, dtype), x in zip(cases, built):
+        yield x if isinstance(x, str) else Look(
+            kernel.name, np.dtype(dtype).name, capability, kernel.threads or THREADS, x.registers, x.shared, x.stack,
+            x.spills, next(codes),
+        )  # fmt: skip
 
 
 def complaints(kernel, found):
     """What is wrong with the machine code of a kernel."""
+    if isinstance(found, str):
+        return [found]
     promises = [p for p in getattr(kernel, "promises", ()) if not found.count(p)]
     text = kernel.file(np.dtype(found.dtype)).text
-    meant = found.dtype == "float64" or getattr(kernel, "meant_f64", False) or _ANGLES.search(text)
+    meant = found.dtype == "float64" or "f8*" in kernel.takes or _ANGLES.search(text)
     doubles = [] if meant else found.doubles()
     wrong = {
         "spills": found.spills, "stack": found.stack, "no promised": promises, "float64": doubles,

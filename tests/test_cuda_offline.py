@@ -114,6 +114,17 @@ def test_spills_are_found(compiled):
     assert complaints(kernel, worse) == ["holds_much float32: registers 300"]
 
 
+def grows(n, x, out):
+    room = cuda.shared.array(n, T)  # noqa: F821  (only a constant can be a size)
+    room[0] = x[0]
+    out[0] = room[0]
+
+
+def test_a_kernel_that_does_not_compile_is_found(compiled):
+    (complaint,) = complaints(*compiled(grows))
+    assert complaint.startswith("grows float32: TypingError")
+
+
 def test_two_builds_are_the_same_and_need_no_device():
     kernel = Kernel(None, "i8 T* T*", name="twice", text="@kernel\ndef run(n, x, out):\n    out[0] = x[0] + x[0]\n")
     file = kernel.file(np.dtype("float32"))
