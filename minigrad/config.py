@@ -25,12 +25,15 @@ class Config:
     cache_dir:    where generated kernels and their machine code are kept; empty means in memory only
     threads:      threads for large kernels; 0 means as many as the machine has; OMP_NUM_THREADS is the default
     keep_memory:  tell the C allocator to keep freed buffers instead of returning them to the system
+    matmul:       products of float32 on a GPU: float32, tf32 or bf16 (tensor cores; about 1e-3 and 1e-2 of relative
+                  error), cublas
     vector_bits:  width of the matrix kernel's vectors; 0 means what the processor has
     """
 
     cache_dir: str = os.environ.get("MINIGRAD_CACHE_DIR", _default_cache())
     threads: int = int(os.environ.get("MINIGRAD_THREADS", _default_threads()))
     keep_memory: bool = os.environ.get("MINIGRAD_KEEP_MEMORY", "1") != "0"
+    matmul: str = os.environ.get("MINIGRAD_MATMUL", "float32")
     vector_bits: int = int(os.environ.get("MINIGRAD_VECTOR_BITS", "0"))
 
     def rows(self) -> list[tuple[str, str]]:

@@ -114,6 +114,10 @@ class Device(ABC):
         else:
             self._recorded.launches.append(launch)
 
+    @property
+    def recording(self) -> bool:
+        return self._recorded is not None
+
     @contextmanager
     def capture(self) -> Iterator[Graph]:
         """``with device.capture() as graph:`` records what is launched inside, and runs none of it; ``graph.launch()``

@@ -57,4 +57,21 @@ load_acquire = Instruction("load_acquire", "ld.acquire.gpu.global.u32 $0, [$1];"
 exp2_fast = Instruction("exp2_fast", "ex2.approx.ftz.f32 $0, $1;", ("f4",), ("f4",))
 reciprocal_fast = Instruction("reciprocal_fast", "rcp.approx.ftz.f32 $0, $1;", ("f4",), ("f4",))
 
+copy16 = Instruction(
+    "copy16", "cp.async.cg.shared.global [$0], [$1], 16, $2;", ("u4", "u8", "u4"), ordered=True, since=(8, 0)
+)  # to shared memory from global, so many bytes and zeros after them
+copy4 = Instruction("copy4", "cp.async.ca.shared.global [$0], [$1], 4, $2;", ("u4", "u8", "u4"), ordered=True,
+                    since=(8, 0))  # fmt: skip
+copies_end = Instruction("copies_end", "cp.async.commit_group;", ordered=True, since=(8, 0))  # of a group of copies
+wait_copies1 = Instruction("wait_copies1", "cp.async.wait_group 1;", ordered=True, since=(8, 0))  # all groups but one
+load_matrices = Instruction("load_matrices", "ldmatrix.sync.aligned.m8n8.x4.shared.b16 {$0,$1,$2,$3}, [$4];", ("u4",),
+                            ("u4",) * 4, ordered=True)  # fmt: skip
+round_tf32 = Instruction("round_tf32", "cvt.rna.tf32.f32 $0, $1;", ("u4",), ("u4",), since=(8, 0))
+pack_bf16 = Instruction("pack_bf16", "cvt.rn.bf16x2.f32 $0, $2, $1;", ("u4", "u4"), ("u4",), since=(8, 0))
+_MMA = "{$0,$1,$2,$3}, {$4,$5,$6,$7}, {$8,$9}, {$10,$11,$12,$13};"
+multiply_tf32 = Instruction("multiply_tf32", f"mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32 {_MMA}",
+                            ("u4",) * 6 + ("f4",) * 4, ("f4",) * 4, since=(8, 0))  # fmt: skip
+multiply_bf16 = Instruction("multiply_bf16", f"mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {_MMA}",
+                            ("u4",) * 6 + ("f4",) * 4, ("f4",) * 4, since=(8, 0))  # fmt: skip
+
 INSTRUCTIONS = {x.name: x for x in list(globals().values()) if isinstance(x, Instruction)}

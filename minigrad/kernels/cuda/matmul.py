@@ -1,56 +1,51 @@
 """Floor 2, CUDA: matrix products C = A B, of any sizes and strides; leading axes broadcast.
 
-A is taken as (rows, k) and B, turned round, as (columns, k): then both are loaded in the same way. A block computes one
-tile of C; shared memory holds a tile of A and one of B, k by k.
+Here is what is launched: which tiles, how batches are walked, how a long k is shared out. The kernels are in
+``tiles.py``. They take A as (rows, k) and B, turned round, as (columns, k), so that both are loaded in the same way.
 """
-
-# ruff: noqa: F821   (T, ZERO: the prelude of the kernel's dtype)
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from minigrad.errors import ShapeError, describe
+from minigrad.config import config
+from minigrad.errors import ShapeError, UserError, describe
+from minigrad.kernels.cuda import cublas
 from minigrad.kernels.cuda.array import Shape
 from minigrad.kernels.cuda.device import Device
 from minigrad.kernels.cuda.kernel import Kernel
-from minigrad.kernels.cuda.language import cuda
+from minigrad.kernels.cuda.tensor_cores import TENSOR_TILES, shared_bytes
+from minigrad.kernels.cuda.tiles import ADD_SHARES, TILES
 
 Array = Any  # DeviceArray
+KINDS = ("float32", *TENSOR_TILES, "cublas")  # values of MINIGRAD_MATMUL
+SHARE = 256  # of k, at the least, for each block of those that share a tile of C
+MOST = 65535  # matrices of a batch in one launch
 
 
-def product(c, a, b, m, n, k, c_row, c_first, a_first, a_row, a_k, a_outer, a_inner, b_first, b_row, b_k, b_outer,
-            b_inner, inner, add, TILE):  # fmt: skip
-    """C (m, n) = or += A (m, k) B (n, k)^T, for each matrix of a batch: number z is (z // inner, z % inner)."""
-    tile_a = cuda.shared.array(TILE * TILE, T)
-    tile_b = cuda.shared.array(TILE * TILE, T)
-    x, y = cuda.threadIdx.x % TILE, cuda.threadIdx.x // TILE
-    across = (n + TILE - 1) // TILE
-    down = (m + TILE - 1) // TILE
-    z = cuda.blockIdx.x // (across * down)
-    row0 = cuda.blockIdx.x // across % down * TILE
-    column0 = cuda.blockIdx.x % across * TILE
-    at_a = a_first + z // inner * a_outer + z % inner * a_inner
-    at_b = b_first + z // inner * b_outer + z % inner * b_inner
-    total = ZERO
-    k0 = 0
-    while k0 < k:
-        inside_a, inside_b = row0 + y < m and k0 + x < k, column0 + y < n and k0 + x < k
-        tile_a[y * TILE + x] = a[at_a + (row0 + y) * a_row + (k0 + x) * a_k] if inside_a else ZERO
-        tile_b[y * TILE + x] = b[at_b + (column0 + y) * b_row + (k0 + x) * b_k] if inside_b else ZERO
-        cuda.syncthreads()
-        for i in range(TILE):
-            total += tile_a[y * TILE + i] * tile_b[x * TILE + i]
-        cuda.syncthreads()
-        k0 += TILE
-    if row0 + y < m and column0 + x < n:
-        at = c_first + (z * m + row0 + y) * c_row + column0 + x
-        c[at] = c[at] + total if add else total
+def tiles(device: Device, dtype: np.dtype) -> dict[int, Kernel]:
+    """The kernels that MINIGRAD_MATMUL asks for, by the size of their tiles, the largest first."""
+    if config.matmul not in KINDS:
+        raise UserError(describe("MINIGRAD_MATMUL", config.matmul, f"one of: {', '.join(KINDS)}"))
+    if dtype == np.float32 and config.matmul in TENSOR_TILES and device.capability[:2] >= (8, 0):
+        return TENSOR_TILES[config.matmul]
+    return {size: kernel for size, kernel in TILES.items() if dtype.name in kernel.dtypes}
 
 
-PLAIN = Kernel(product, "T* T* T*" + 17 * " i8", threads=16 * 16, TILE=16)
+def choose(sizes: Iterable[int], m: int, n: int, k: int, batches: int, multiprocessors: int) -> tuple[int, int]:
+    """(size of the tiles, shares of k): the largest tiles that occupy the device and are not mostly empty, if need be
+    with several blocks for each tile, which then take a share of k each."""
+    size, shares = 0, 1
+    *larger, smallest = sizes
+    for size in (*[s for s in larger if min(m, n) > s // 2], smallest):
+        found = -(-m // size) * -(-n // size) * batches
+        shares = max(1, min(-(-multiprocessors // found), k // SHARE)) if batches == 1 else 1
+        if found * shares >= multiprocessors:
+            break
+    return size, shares
 
 
 class Operand(NamedTuple):
@@ -58,20 +53,36 @@ class Operand(NamedTuple):
 
     array: Array
     first: int
-    row: int
-    k: int
     outer: int
     inner: int
+    row: int
+    k: int
 
-    def moved(self, steps: int) -> Operand:
-        return self._replace(first=self.first + steps)
+    @property
+    def along_k(self) -> bool:
+        """Whether k lies side by side, not the rows."""
+        return self.row != 1 and (self.k == 1 or abs(self.k) < abs(self.row))
+
+    @property
+    def whole(self) -> bool:
+        """Whether groups of four lie at multiples of four, so that each is one load."""
+        step, *others = (self.k, self.row) if self.along_k else (self.row, self.k)
+        return step == 1 and aligned(self.array, self.first, *others, self.outer, self.inner)
+
+    def arguments(self) -> tuple[int, ...]:
+        return *self[1:], int(self.along_k), int(self.whole)
+
+
+def aligned(x: Array, *steps: int) -> bool:
+    """Whether ``x`` starts at a multiple of four elements, and these steps lead to others."""
+    return x.offset % (4 * x.dtype.itemsize) == 0 and all(s % 4 == 0 for s in steps)
 
 
 def _operand(x: Array, row: int, k: int, outer: int, inner: int) -> Operand:
     """Pointers are to the lowest element: where an axis is walked backwards, the first element is not the lowest."""
     backwards = tuple(i for i, s in enumerate(x.strides) if s < 0)
     first = sum((x.shape[i] - 1) * -x.strides[i] for i in backwards) if x.size else 0
-    return Operand(x.flip(backwards) if backwards else x, first, row, k, outer, inner)
+    return Operand(x.flip(backwards) if backwards else x, first, outer, inner, row, k)
 
 
 def merged(shape: Shape, *strides: Shape) -> tuple[list[int], list[list[int]]]:
@@ -94,10 +105,27 @@ def merged(shape: Shape, *strides: Shape) -> tuple[list[int], list[list[int]]]:
 
 def _launch(device: Device, c: Array, first: int, m: int, n: int, k: int, a: Operand, b: Operand, outer: int,
             inner: int, add: bool) -> None:  # fmt: skip
-    """One launch for a batch of two axes."""
-    blocks = -(-m // 16) * -(-n // 16) * outer * inner
-    device.launch(PLAIN, c.dtype, blocks, c, a.array, b.array, m, n, k, c.strides[-2], first, *a[1:], *b[1:], inner,
-                  int(add))  # fmt: skip
+    """C from element ``first`` on = or += A B, for a batch of two axes."""
+    library = config.matmul == "cublas" and device.name == "cuda" and not device.recording
+    if library and cublas.of(device).product(c, first, m, n, k, a, b, outer, inner, add):
+        return
+    kernels = tiles(device, c.dtype)
+    size, shares = choose(kernels, m, n, k, outer * inner, device.multiprocessors)
+    kernel = kernels[size]
+    share = -(-k // (shares * kernel.constants["DEPTH"])) * kernel.constants["DEPTH"]
+    shares = -(-k // share) if k else 1
+    grid = -(-m // size), -(-n // size)
+    if shares == 1:
+        whole = aligned(c, first, m * n if outer * inner > 1 else 0, c.strides[-2])
+        device.launch(kernel, c.dtype, (*grid, outer * inner), c, a.array, b.array, m, n, k, k, 0, inner, first, m * n,
+                      c.strides[-2], int(whole), *a.arguments(), *b.arguments(), int(add),
+                      shared=shared_bytes(kernel))  # fmt: skip
+        return
+    parts = device.empty((shares, m, n), c.dtype)
+    device.launch(kernel, c.dtype, (*grid, shares), parts, a.array, b.array, m, n, k, share, 1, 1, 0, m * n, n,
+                  int(n % 4 == 0), *a.arguments(), *b.arguments(), 0,
+                  shared=shared_bytes(kernel))  # fmt: skip
+    device.launch(ADD_SHARES, c.dtype, device.blocks(m * n), c, parts, m, n, c.strides[-2], first, shares, int(add))
 
 
 def _batches(device: Device, c: Array, a: Array, b: Array, add: bool) -> None:
@@ -107,13 +135,17 @@ def _batches(device: Device, c: Array, a: Array, b: Array, add: bool) -> None:
         return
     sizes, (at_a, at_b) = merged(a.shape[:-2], a.strides[:-2], b.strides[:-2])
     sizes, at_a, at_b = [1, 1, *sizes], [0, 0, *at_a], [0, 0, *at_b]
+    if sizes[-2] * sizes[-1] > MOST:
+        sizes, at_a, at_b = [*sizes, 1], [*at_a, 0], [*at_b, 0]
+    if sizes[-2] > MOST:
+        sizes, at_a, at_b = [*sizes, 1], [*at_a, 0], [*at_b, 0]
     (outer, inner), left = sizes[-2:], sizes[:-2]
     x = _operand(a, a.strides[-2], a.strides[-1], *at_a[-2:])
     y = _operand(b, b.strides[-1], b.strides[-2], *at_b[-2:])
-    for i, index in enumerate(np.ndindex(*left)):  # what a third axis and more would be: launches of their own
+    for i, index in enumerate(np.ndindex(*left)):  # a third axis and more: launches of their own
         here_a, here_b = (sum(j * s for j, s in zip(index, at)) for at in (at_a, at_b))
-        first = i * outer * inner * m * n
-        _launch(device, c, first, m, n, k, x.moved(here_a), y.moved(here_b), outer, inner, add)
+        _launch(device, c, i * outer * inner * m * n, m, n, k, x._replace(first=x.first + here_a),
+                y._replace(first=y.first + here_b), outer, inner, add)  # fmt: skip
 
 
 def matmul(device: Device, a: Array, b: Array) -> Array:

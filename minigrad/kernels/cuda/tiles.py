@@ -12,13 +12,12 @@ from minigrad.kernels.cuda.kernel import Kernel
 from minigrad.kernels.cuda.language import cuda, load4, store4
 
 
-def fetch(x, at, row, k, rows, depth, x_row, x_k, along_k, whole):
-    """Four neighbours of X (rows, depth) from (row, k) on, along k or along the rows, zeros outside of X; by one load
-    if ``whole``: such groups lie side by side in memory, at multiples of four."""
-    left = depth - k if along_k else rows - row
-    if row >= rows or k >= depth:
+def fetch(x, at, rows, depth, x_row, x_k, along_k, whole):
+    """Four neighbours of X from ``at`` on, along k or along the rows, of which so many rows and k are left; zeros
+    outside; by one load if ``whole``: the neighbours lie side by side in memory, at multiples of four."""
+    left = depth if along_k else rows
+    if rows <= 0 or depth <= 0:
         left = 0
-    at += row * x_row + k * x_k
     if whole and left >= 4:
         return load4(x, at)
     step = x_k if along_k else x_row
@@ -41,15 +40,39 @@ def put(slab, at, width, along_k, values):
         store4(slab, at, values)
 
 
-def step(slab_a, slab_b, at_a, at_b, part_a, part_b, total, R, SIDE):
-    """One k: a thread's R x R numbers of C take the products of R numbers of A and R of B."""
-    for h in range(R // 4):
-        i, there = 4 * h, 4 * h * SIDE
-        part_a[i], part_a[i + 1], part_a[i + 2], part_a[i + 3] = load4(slab_a, at_a + there)
-        part_b[i], part_b[i + 1], part_b[i + 2], part_b[i + 3] = load4(slab_b, at_b + there)
-    for p in range(R):
-        for q in range(R):
-            total[p * R + q] += part_a[p] * part_b[q]
+def give(c, at, left, whole, add, v0, v1, v2, v3):
+    """Four neighbours of a row of C, of which so many columns are left."""
+    if add:
+        v0 += c[at] if left > 0 else ZERO
+        v1 += c[at + 1] if left > 1 else ZERO
+        v2 += c[at + 2] if left > 2 else ZERO
+        v3 += c[at + 3] if left > 3 else ZERO
+    if whole and left >= 4:
+        store4(c, at, (v0, v1, v2, v3))
+    else:
+        if left > 0:
+            c[at] = v0
+        if left > 1:
+            c[at + 1] = v1
+        if left > 2:
+            c[at + 2] = v2
+        if left > 3:
+            c[at + 3] = v3
+
+
+def give_square(c, at, down, across, c_row, whole, add, total, i, R):
+    """Four rows of four columns of C; a loop over them would not be unrolled, and ``total`` no registers."""
+    if down > 0:
+        give(c, at, across, whole, add, total[i], total[i + 1], total[i + 2], total[i + 3])
+    at, i = at + c_row, i + R
+    if down > 1:
+        give(c, at, across, whole, add, total[i], total[i + 1], total[i + 2], total[i + 3])
+    at, i = at + c_row, i + R
+    if down > 2:
+        give(c, at, across, whole, add, total[i], total[i + 1], total[i + 2], total[i + 3])
+    at, i = at + c_row, i + R
+    if down > 3:
+        give(c, at, across, whole, add, total[i], total[i + 1], total[i + 2], total[i + 3])
 
 
 def tile(c, a, b, m, n, k, share, split, inner, c_first, c_batch, c_row, c_whole, a_first, a_outer, a_inner, a_row, a_k,
@@ -81,62 +104,45 @@ def tile(c, a, b, m, n, k, share, split, inner, c_first, c_batch, c_row, c_whole
     to_a, to_b = k_a * WIDTH + row_a, k_b * WIDTH + row_b
 
     first = split * z * share
-    last = min(first + share, k)
-    next_a = fetch(a, at_a, row0 + row_a, first + k_a, m, last, a_row, a_k, a_along, a_whole)
-    next_b = fetch(b, at_b, column0 + row_b, first + k_b, n, last, b_row, b_k, b_along, b_whole)
+    depth = min(share, k - first)  # of k left
+    at_a += (row0 + row_a) * a_row + (first + k_a) * a_k
+    at_b += (column0 + row_b) * b_row + (first + k_b) * b_k
+    rows_a, rows_b = m - row0 - row_a, n - column0 - row_b
+    next_a = fetch(a, at_a, rows_a, depth - k_a, a_row, a_k, a_along, a_whole)
+    next_b = fetch(b, at_b, rows_b, depth - k_b, b_row, b_k, b_along, b_whole)
     put(slab_a, to_a, WIDTH, a_along, next_a)
     put(slab_b, to_b, WIDTH, b_along, next_b)
     cuda.syncthreads()
-    here, there = 0, DEPTH * WIDTH
-    while first < last:
-        first += DEPTH
-        if first < last:
-            next_a = fetch(a, at_a, row0 + row_a, first + k_a, m, last, a_row, a_k, a_along, a_whole)
-            next_b = fetch(b, at_b, column0 + row_b, first + k_b, n, last, b_row, b_k, b_along, b_whole)
-        for i in range(0, DEPTH * WIDTH, 4 * WIDTH):
-            step(slab_a, slab_b, here + i + 4 * y, here + i + 4 * x, part_a, part_b, total, R, SIDE)
-            step(slab_a, slab_b, here + i + WIDTH + 4 * y, here + i + WIDTH + 4 * x, part_a, part_b, total, R, SIDE)
-            step(
-                slab_a,
-                slab_b,
-                here + i + 2 * WIDTH + 4 * y,
-                here + i + 2 * WIDTH + 4 * x,
-                part_a,
-                part_b,
-                total,
-                R,
-                SIDE,
-            )
-            step(
-                slab_a,
-                slab_b,
-                here + i + 3 * WIDTH + 4 * y,
-                here + i + 3 * WIDTH + 4 * x,
-                part_a,
-                part_b,
-                total,
-                R,
-                SIDE,
-            )
-        if first < last:
-            put(slab_a, there + to_a, WIDTH, a_along, next_a)
-            put(slab_b, there + to_b, WIDTH, b_along, next_b)
+    here = 0
+    while depth > 0:
+        depth -= DEPTH
+        if depth > 0:
+            at_a += DEPTH * a_k
+            at_b += DEPTH * b_k
+            next_a = fetch(a, at_a, rows_a, depth - k_a, a_row, a_k, a_along, a_whole)
+            next_b = fetch(b, at_b, rows_b, depth - k_b, b_row, b_k, b_along, b_whole)
+        for i in range(here, here + DEPTH * WIDTH, WIDTH):
+            for h in range(R // 4):
+                q, to = 4 * h, i + h * 4 * SIDE
+                part_a[q], part_a[q + 1], part_a[q + 2], part_a[q + 3] = load4(slab_a, to + 4 * y)
+                part_b[q], part_b[q + 1], part_b[q + 2], part_b[q + 3] = load4(slab_b, to + 4 * x)
+            for p in range(R):
+                for q in range(R):
+                    total[p * R + q] += part_a[p] * part_b[q]
+        here = DEPTH * WIDTH - here
+        if depth > 0:
+            put(slab_a, here + to_a, WIDTH, a_along, next_a)
+            put(slab_b, here + to_b, WIDTH, b_along, next_b)
             cuda.syncthreads()
-        here, there = there, here
 
     at = c_first + z * c_batch + (row0 + 4 * y) * c_row + column0 + 4 * x
-    down, across = m - row0 - 4 * y, n - column0 - 4 * x  # rows and columns of C from there on
-    if c_whole and not add and row0 + TILE <= m and column0 + TILE <= n:
-        for p in range(R):
-            for h in range(R // 4):
-                i, q = p // 4 * 4 * SIDE + p % 4, p * R + 4 * h
-                store4(c, at + i * c_row + h * 4 * SIDE, (total[q], total[q + 1], total[q + 2], total[q + 3]))
-    else:
-        for p in range(R):
-            for q in range(R):
-                i, j = p // 4 * 4 * SIDE + p % 4, q // 4 * 4 * SIDE + q % 4
-                if i < down and j < across:
-                    c[at + i * c_row + j] = total[p * R + q] + (c[at + i * c_row + j] if add else ZERO)
+    down, across, far = m - row0 - 4 * y, n - column0 - 4 * x, 4 * SIDE  # what is left of C from there on
+    give_square(c, at, down, across, c_row, c_whole, add, total, 0, R)
+    if R == 8:
+        give_square(c, at + far, down, across - far, c_row, c_whole, add, total, 4, R)
+        at += far * c_row
+        give_square(c, at, down - far, across, c_row, c_whole, add, total, 32, R)
+        give_square(c, at + far, down - far, across - far, c_row, c_whole, add, total, 36, R)
 
 
 def add_shares(c, shares, m, n, c_row, c_first, count, add):
@@ -155,7 +161,8 @@ def _tile(size: int, of_thread: int, dtypes: tuple[str, ...] = ("float32", "floa
     """The kernel for tiles of this size: a thread brings four numbers of each slab, which says how deep they are."""
     side, width = size // of_thread, size + 4
     depth = 4 * side * side // size
-    return Kernel(tile, "T* T* T*" + 25 * " i8", threads=side * side, dtypes=dtypes, name=f"tile_{size}", TILE=size,
+    return Kernel(tile, "T* T* T*" + 25 * " i8", threads=side * side, dtypes=dtypes, name=f"tile_{size}",
+                  promises=("LDG.E.128", "STS.128", "STG.E.128"), TILE=size,
                   R=of_thread, SIDE=side, DEPTH=depth, WIDTH=width, ROOM=2 * depth * width,
                   NUMBERS=of_thread * of_thread)  # fmt: skip
 

@@ -13,8 +13,9 @@ from minigrad.testing.simt.device import device
 from minigrad.testing.simt.here import cuda
 from minigrad.testing.simt.models import collective, model
 from minigrad.testing.simt.runner import run
+from minigrad.testing.simt import tensor  # the models of tensor cores
 
 __all__ = [
     "BoundsError", "DivergenceError", "EndlessError", "KernelError", "RaceError", "UnwrittenError",
-    "collective", "cuda", "device", "model", "run",
+    "collective", "cuda", "device", "model", "run", "tensor",
 ]  # fmt: skip
