@@ -30,7 +30,9 @@ try:
         warnings.simplefilter("ignore")  # numba-cuda 0.30 is older than NumPy 2.5, which warns of dates
         import _numba_cuda_redirector  # noqa: F401  (also where its .pth file is not read: pip install --target)
         from numba import cuda
-        from numba.cuda import dispatcher
+        from numba.cuda import cgutils, dispatcher  # noqa: F401  (for vocabulary.py, as are the next)
+        from numba.cuda.extending import intrinsic  # noqa: F401
+        from numba.cuda.typing import signature  # noqa: F401
 
     if getattr(cuda, "implementation", "") != "NVIDIA":
         raise ImportError("numba's own CUDA target, which is no longer kept up")
