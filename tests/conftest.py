@@ -9,7 +9,9 @@ What the tests of CUDA need is looked for once: greenlet (cuda_sim), numba-cuda 
 """
 
 import os
+import sys
 from importlib.util import find_spec
+from pathlib import Path
 
 import pytest
 from hypothesis import settings
@@ -18,6 +20,7 @@ from minigrad.engine import tape
 from minigrad.kernels.cuda import present
 from minigrad.ops.fuse import Fused
 
+sys.path.append(str(Path(__file__).resolve().parents[1]))  # for tests.benchmarks
 settings.register_profile("dev", max_examples=25, deadline=None, derandomize=True)
 settings.register_profile("ci", max_examples=60, deadline=None, derandomize=True)
 settings.register_profile("nightly", max_examples=400, deadline=None, print_blob=True)

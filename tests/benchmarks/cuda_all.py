@@ -216,7 +216,7 @@ def main() -> None:
         kept = {"machine": about, "parts": {k: r._asdict() for k, r in results.items()}}
         options.page.with_suffix(".json").write_text(json.dumps(kept, indent=1) + "\n")
     print(text)
-    sys.exit(any(r.failed for r in results.values()))
+    sys.exit(int(any(r.failed for r in results.values())))
 
 
 if __name__ == "__main__":
