@@ -148,7 +148,7 @@ class Fake:
                 assert name == self.stem
                 return SimpleNamespace(code=self, handle=len(fake.calls))
 
-        LaunchConfig = namedtuple("LaunchConfig", "grid block shmem_size is_cooperative")
+        LaunchConfig = namedtuple("LaunchConfig", "grid cluster block shmem_size is_cooperative")
 
         def launch(stream, config, kernel, *args):
             fake.note("launch", kernel.code.stem, config)

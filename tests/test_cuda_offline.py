@@ -4,6 +4,7 @@ float32 for sm_75, sm_80 and sm_90a and float64 for sm_90a; all of both with MIN
 """
 
 import os
+import re
 from pathlib import Path
 
 import cuda_code
@@ -128,8 +129,10 @@ def test_a_kernel_that_does_not_compile_is_found(compiled):
 def test_two_builds_are_the_same_and_need_no_device():
     kernel = Kernel(None, "i8 T* T*", name="twice", text="@kernel\ndef run(n, x, out):\n    out[0] = x[0] + x[0]\n")
     file = kernel.file(np.dtype("float32"))
-    from minigrad.kernels.cuda.compile import build
+    from minigrad.kernels.cuda.compile import build, lower
 
+    ptx = lower(file.text, file.stem, file.takes, (8, 0), 32, output="ptx")
+    assert re.findall(r"\.param \.(\w+) ", ptx.split(".entry")[1].split(")")[0]) == ["u64"] * 3  # nothing but those
     a, b = (build(file.text, file.stem, file.takes, (8, 0), 32) for _ in range(2))
     assert a == b and a.entry == file.stem and a.entry.encode() in a.cubin
     assert "FADD" in next(opcodes([a.cubin], (8, 0)))
