@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import numpy as np
 
 from minigrad.errors import DtypeError, describe
@@ -19,6 +21,7 @@ def check_dtypes(name: str, dtypes: tuple[np.dtype, ...], floats: bool, conditio
         raise DtypeError(describe(name, str(dtype), "float32 or float64", "cast it: x.astype('float32')"))
 
 
+@lru_cache(maxsize=4096)
 def row_major(shape: Shape) -> Shape:
     """Strides, in elements, of a contiguous array."""
     strides, step = [], 1

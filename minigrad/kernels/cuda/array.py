@@ -35,8 +35,11 @@ class DeviceArray:
 
     @property
     def contiguous(self) -> bool:
-        return not self.size or all(
-            n == 1 or s == t for n, s, t in zip(self.shape, self.strides, row_major(self.shape))
+        strides = row_major(self.shape)
+        return (
+            self.strides == strides
+            or not self.size
+            or all([n == 1 or s == t for n, s, t in zip(self.shape, self.strides, strides)])
         )
 
     def __len__(self) -> int:

@@ -59,6 +59,7 @@ class Kernel:
     dtypes:        for which it makes sense
     promises:      machine instructions that its code must have for dtypes of four bytes or more, ("LDG.E.128",)
     constants:     values of some parameters which the compiler then knows
+    meant_f64:     (found) whether a float32 kernel may have float64 instructions: it is given float64 numbers
     """
 
     def __init__(self, function: Callable | None, takes: str, *, threads: int = 0, name: str = "", text: str = "",
@@ -67,7 +68,7 @@ class Kernel:
         self.function, self.takes, self.threads, self.constants = function, takes.split(), threads, constants
         self.name = name or "_".join([function.__name__, *map(str, constants.values())])  # type: ignore[union-attr]
         self.text, self.parts, self.dtypes, self.max_registers = text, tuple(parts), tuple(dtypes), max_registers
-        self.promises = tuple(promises)
+        self.promises, self.meant_f64 = tuple(promises), "f8*" in self.takes
         self._files: dict[tuple[np.dtype, str], File] = {}
         if function is not None:
             KERNELS.append(self)

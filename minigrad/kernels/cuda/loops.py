@@ -27,21 +27,30 @@ _WORDS = (cuda, load4, store4)
 
 
 def divider(n: int) -> tuple[int, int]:
-    """(m, s) with k // n = (k m) >> s for 0 <= k < LIMIT, without overflow in 64 bits."""
+    """(m, s) with k // n = (k m) >> s for 0 <= k < 2^31, without overflow in 64 bits."""
     s = (n - 1).bit_length()
-    return (LIMIT << s) // n + 1, 31 + s
+    return (1 << 31 + s) // n + 1, 31 + s
 
 
-def lowest(x: Array) -> tuple[Array, int]:
-    """The memory of x from its lowest element on, to be pointed at, and the place of x's first element in it."""
+def lowest(x: Array) -> Array:
+    """The elements of x from the lowest in memory on: what a kernel can be given a pointer to."""
     back = tuple([a for a, s in enumerate(x.strides) if s < 0])
-    return (x.flip(back), sum((1 - x.shape[a]) * x.strides[a] for a in back)) if back else (x, 0)
+    return x.flip(back) if back else x
+
+
+def is_aligned(x: Array) -> bool:
+    """Whether the lowest element of x is at a multiple of four elements, so that four can be read at once."""
+    return lowest(x).offset % (4 * x.dtype.itemsize) == 0
 
 
 class Plan(NamedTuple):
+    """One launch: ``kernel`` by so many ``threads``, at least; ``numbers`` come before the arrays. ``back``: arrays are
+    walked backwards, so their lowest elements are what is pointed at."""
+
     kernel: Kernel
-    threads: int  # in all, at least
-    numbers: tuple[int, ...]  # arguments before the arrays
+    threads: int
+    numbers: tuple[int, ...]
+    back: bool
 
 
 class Loops:
@@ -55,7 +64,7 @@ class Loops:
         self.name, self.call, self.takes, self.text = name, call, tuple(takes), text
         self.parts = (*_WORDS, *parts)
         self._kernels: dict[tuple[int, str], Kernel] = {}
-        self._plans: dict[tuple, Plan] = {}
+        self._plans: dict[tuple, Plan | None] = {}
 
     def kernel(self, rank: int, pattern: str = "") -> Kernel:
         """For so many loops. With a ``pattern``, an item is four neighbours; of each operand they are read at once
@@ -63,8 +72,7 @@ class Loops:
         found = self._kernels.get((rank, pattern))
         if found is None:
             name = f"{self.name}_{pattern or 'any'}{rank}"
-            takes = ["i8"] * (2 + 3 * (rank - 1) + rank * len(self.takes))
-            takes += [t for pointer in self.takes for t in (pointer, "i8")]
+            takes = ["i8"] * (2 + 3 * (rank - 1) + (1 + rank) * len(self.takes)) + [*self.takes]
             promises = ["LDG.E.128"] * ("v" in [p for p, t in zip(pattern, self.takes) if t == "T*"])
             promises += ["STG.E.128"] * (self.takes[-1] == "T*")
             found = self._kernels[rank, pattern] = Kernel(
@@ -72,9 +80,14 @@ class Loops:
                 parts=self.parts, promises=promises if pattern else ())  # fmt: skip
         return found
 
-    def _plan(self, shape: Shape, strides: list[Shape], aligned: tuple[bool, ...]) -> Plan:
-        sizes, steps = fold(shape, strides)
+    def plan(self, shape: Shape, strides: Sequence[Shape], aligned: Sequence[bool]) -> Plan | None:
+        """For arrays with these ``strides`` over ``shape``, the result's last. ``aligned``: the memory that they point
+        at begins at a multiple of four elements. None where there are too many elements for one launch."""
+        order = sorted(range(len(shape)), key=lambda a: -abs(strides[-1][a]))  # as the result lies in memory
+        sizes, steps = fold(tuple([shape[a] for a in order]), [tuple([s[a] for a in order]) for s in strides])
         n, pattern = math.prod(sizes), ""
+        if n >= LIMIT and len(sizes) > 1:
+            return None
         if steps[-1][-1] == 1 and all(s[-1] == 0 or (s[-1] == 1 and fits) for s, fits in zip(steps, aligned)):
             even = sizes[-1] % 4 == 0 and all(t % 4 == 0 for s in steps if s[-1] for t in s[:-1])
             if even or len(sizes) == 1:
@@ -86,27 +99,31 @@ class Loops:
         numbers = [math.prod(sizes), n]
         for size in sizes[1:]:
             numbers += [size, *divider(size)]
+        firsts = [sum((1 - n) * t for n, t in zip(shape, s) if t < 0) for s in strides]
         threads = max(1, -(-numbers[0] // items_of_thread(rank, pattern)))
-        return Plan(self.kernel(rank, pattern), threads, (*numbers, *[t for s in steps for t in s]))
+        return Plan(
+            self.kernel(rank, pattern), threads, (*numbers, *firsts, *[t for s in steps for t in s]), any(firsts)
+        )
+
+    def run(self, device: Device, dtype: np.dtype, plan: Plan | None, operands: Sequence[Array], out: Array) -> None:
+        if plan is None:
+            return self._halves(device, dtype, operands, out)
+        arrays = [lowest(x) for x in (*operands, out)] if plan.back else (*operands, out)
+        device.launch(plan.kernel, dtype, -(-plan.threads // device.threads), *plan.numbers, *arrays)
 
     def __call__(self, device: Device, dtype: np.dtype, operands: Sequence[Array], out: Array) -> None:
         """Write into ``out``, whose shape the operands broadcast to."""
         if not out.size:
             return
-        if out.size >= LIMIT and out.ndim > 1:
-            return self._halves(device, dtype, operands, out)
         arrays = [*operands, out]
-        strides = [spread(x.shape, x.strides, out.ndim) for x in arrays]
-        places = [lowest(x) for x in arrays]
-        aligned = tuple([x.offset % (4 * x.dtype.itemsize) == 0 for x, _ in places])
-        key = (out.shape, aligned, *strides)
-        plan = self._plans.get(key)
-        if plan is None:
+        strides = tuple([spread(x.shape, x.strides, out.ndim) for x in arrays])
+        aligned = tuple([is_aligned(x) for x in arrays])
+        key = out.shape, strides, aligned
+        if key not in self._plans:
             if len(self._plans) > 4096:  # shapes that never repeat must not pile up
                 self._plans.clear()
-            plan = self._plans[key] = self._plan(out.shape, strides, aligned)
-        blocks = -(-plan.threads // device.threads)
-        device.launch(plan.kernel, dtype, blocks, *plan.numbers, *[v for p in places for v in p])
+            self._plans[key] = self.plan(*key)
+        self.run(device, dtype, self._plans[key], operands, out)
 
     def _halves(self, device: Device, dtype: np.dtype, operands: Sequence[Array], out: Array) -> None:
         """More elements than are counted: the longest axis in two parts."""
@@ -123,14 +140,16 @@ def items_of_thread(rank: int, pattern: str) -> int:
 
 
 def source(call: str, rank: int, pattern: str, arrays: int) -> str:
-    """Text of the kernel: ``items`` in all, ``n`` elements, size, factor and shift of every loop but the first, strides
-    of each array, then each array and the place of its first element. A thread takes items k, k + stride, ...; a loop
-    over more of them would be unrolled by the compiler, at the price of so many registers that fewer threads run."""
+    """Text of the kernel: ``items`` in all, ``n`` elements, size, factor and shift of every loop but the first, the
+    place of the first element of each array and its strides, then the arrays.
+
+    A thread takes items k, k + stride. A loop over more of them would be unrolled by the compiler, at the price of so
+    many registers that fewer threads run."""
     loops, elements, several = range(rank), range(4 if pattern else 1), range(items_of_thread(rank, pattern))
     names = [*[f"x{o}" for o in range(arrays - 1)], "out"]
     kinds = dict(zip(names, pattern or "-" * (arrays - 1)))
     arguments = ["items", "n", *[f"n{a}, m{a}, s{a}" for a in loops[1:]]]
-    arguments += [f"{x}_{a}" for x in names for a in loops] + [f"{x}, {x}_at" for x in names]
+    arguments += [f"{x}_at" for x in names] + [f"{x}_{a}" for x in names for a in loops] + names
     lines = ["@kernel", f"def run({', '.join(arguments)}):", "    stride = cuda.gridsize(1)"]
     for u in several:
         lines += [f"    k{u} = cuda.grid(1) + {u} * stride", f"    if k{u} < items:", f"        i0 = k{u}"]

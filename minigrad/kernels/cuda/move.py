@@ -3,7 +3,8 @@
 All of it is limited by the bytes read and written.
 """
 
-# mypy: disable-error-code="no-untyped-def"
+# mypy: disable-error-code="no-untyped-def, name-defined"
+# ruff: noqa: F821
 
 from __future__ import annotations
 
@@ -16,16 +17,58 @@ import numpy as np
 
 from minigrad.kernels.cuda.device import Array, Device
 from minigrad.kernels.cuda.kernel import Kernel
-from minigrad.kernels.cuda.language import cuda
-from minigrad.kernels.cuda.loops import Loops
-from minigrad.kernels.loops import Shape, row_major
+from minigrad.kernels.cuda.language import cuda, store4
+from minigrad.kernels.cuda.loops import Loops, lowest
+from minigrad.kernels.loops import Shape, fold, row_major, spread
 
 _COPY = Loops("copy", "{x0}", ["T*", "T*"])
 
 
+def turn_kernel(x, x_at, x_row, x_batch, out, out_at, out_row, out_batch, n, m):
+    """out[b, i, j] = x[b, i, j] for i < n and j < m, where neighbours in i are neighbours in x, and neighbours in j in
+    out: a block for each tile of 32 by 32, by way of shared memory, so reads and writes are of whole lines."""
+    tile = cuda.shared.array(1056, T)  # 32 rows of 33: a column is in 32 banks
+    wide = (m + 31) // 32
+    b, at = cuda.blockIdx.y, cuda.blockIdx.x
+    lane, warp = cuda.threadIdx.x % 32, cuda.threadIdx.x // 32
+    i, j = at // wide * 32, at % wide * 32
+    x_at += b * x_batch + j * x_row + i
+    out_at += b * out_batch + i * out_row + j
+    for k in range(4):
+        row = warp + 8 * k
+        if i + lane < n and j + row < m:
+            tile[row * 33 + lane] = x[x_at + row * x_row + lane]
+    cuda.syncthreads()
+    for k in range(4):
+        row = warp + 8 * k
+        if i + row < n and j + lane < m:
+            out[out_at + row * out_row + lane] = tile[lane * 33 + row]
+
+
+_TURN = Kernel(turn_kernel, "T* i8 i8 i8 T* i8 i8 i8 i8 i8", threads=256)
+
+
+def _turn(device: Device, x: Array, to: Array) -> bool:
+    """Copy by tiles where the innermost axes differ and what remains is one loop; whether that is so."""
+    strides = spread(x.shape, x.strides, to.ndim), to.strides
+    i, j = (next((a for a in range(to.ndim) if s[a] == 1 and to.shape[a] >= 16), -1) for s in strides)
+    if i == j or min(i, j) < 0 or strides[0][j] == 0:
+        return False
+    rest = [a for a in range(to.ndim) if a not in (i, j)]
+    sizes, steps = fold(tuple(to.shape[a] for a in rest), [tuple(s[a] for a in rest) for s in strides])
+    if len(sizes) > 1 or sizes[0] > 65535:
+        return False
+    n, m = to.shape[i], to.shape[j]
+    x_at, out_at = (sum((1 - k) * t for k, t in zip(to.shape, s) if t < 0) for s in strides)
+    device.launch(_TURN, to.dtype, (-(-n // 32) * -(-m // 32), sizes[0]), lowest(x), x_at, strides[0][j], steps[0][0],
+                  lowest(to), out_at, strides[1][i], steps[1][0], n, m)  # fmt: skip
+    return True
+
+
 def copy_into(device: Device, x: Array, to: Array) -> None:
     """to[...] = x, which broadcasts to its shape; both of one dtype and with any strides."""
-    _COPY(device, to.dtype, [x], to)
+    if to.size and not _turn(device, x, to):
+        _COPY(device, to.dtype, [x], to)
 
 
 def copy(device: Device, x: Array) -> Array:
@@ -53,13 +96,17 @@ def astype(device: Device, x: Array, dtype: Any) -> Array:
 
 
 def fill_kernel(out, value, n):
-    i = cuda.grid(1)
-    while i < n:
-        out[i] = value
-        i += cuda.gridsize(1)
+    """Four neighbours for each thread."""
+    i = 4 * cuda.grid(1)
+    if i + 4 <= n:
+        store4(out, i, (value, value, value, value))
+    else:
+        while i < n:
+            out[i] = value
+            i += 1
 
 
-_FILL = Kernel(fill_kernel, "T* T i8")
+_FILL = Kernel(fill_kernel, "T* T i8", promises=("STG.E.128",))
 
 
 def full(device: Device, shape: Shape, value: Any, dtype: Any) -> Array:
@@ -67,7 +114,7 @@ def full(device: Device, shape: Shape, value: Any, dtype: Any) -> Array:
     if size <= 16:  # a small copy is no dearer than a kernel
         return device.put(np.full(shape, value, dtype))
     out = device.empty(tuple(shape), dtype)
-    device.launch(_FILL, out.dtype, device.blocks(size), out, np.asarray(value).astype(dtype)[()], size)
+    device.launch(_FILL, out.dtype, -(-size // (4 * device.threads)), out, np.asarray(value).astype(dtype)[()], size)
     return out
 
 

@@ -22,7 +22,7 @@ from minigrad.kernels.cuda.loops import LIMIT, divider
 SHORT = 16  # numbers that one thread takes alone
 WARP = 1024  # that one warp takes
 SERIAL = 512  # at most that one thread adds up one after another
-STEPS = 16  # at least that are worth another block
+STEPS = 8  # at least that are worth another block
 
 
 def join(x, y, largest):
@@ -140,7 +140,7 @@ def block_kernel(x, out, r, parts, length, largest, wide):
 
 def columns_kernel(x, out, r, b, width, tiles, parts, length, largest):
     """out (a, parts, b) = x (a, r, b) reduced in parts of ``length`` rows: a block for each part of ``width`` columns,
-    its threads side by side on as many rows as it can hold; their results are joined in shared memory."""
+    its threads, 256 at most, side by side on as many rows as they can hold; their results meet in shared memory."""
     shared = cuda.shared.array(256, T)
     tile, part = cuda.blockIdx.x % tiles, cuda.blockIdx.x // tiles % parts
     i = cuda.blockIdx.x // (tiles * parts)
@@ -221,10 +221,11 @@ def middle(device: Device, name: str, x: Array, a: int, r: int, b: int) -> Array
 
 def reduce(device: Device, name: str, x: Array, axes: tuple[int, ...]) -> Array:
     """``name`` ("sum", "max") over sorted, non-negative ``axes``, which stay with size 1."""
-    order = sorted(range(x.ndim), key=lambda i: -abs(x.strides[i]))
-    if not x.contiguous and x.transpose(order).contiguous:  # whatever the order of its axes in memory
-        turned = reduce(device, name, x.transpose(order), tuple(sorted(order.index(axis) for axis in axes)))
-        return turned.transpose([order.index(axis) for axis in range(x.ndim)])
+    if not x.contiguous:
+        order = sorted(range(x.ndim), key=lambda i: -abs(x.strides[i]))
+        if x.transpose(order).contiguous:  # another order of axes
+            turned = reduce(device, name, x.transpose(order), tuple(sorted(order.index(axis) for axis in axes)))
+            return turned.transpose([order.index(axis) for axis in range(x.ndim)])
     x, shape, last = move.contiguous(device, x), list(x.shape), len(axes) - 1
     if not x.size:
         return move.full(device, tuple([1 if i in axes else n for i, n in enumerate(shape)]), 0, x.dtype)
