@@ -5,6 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import minigrad as mg
+from minigrad import nn, optim
 from minigrad.kernels import cpu, named
 
 pytest.importorskip("greenlet", reason="the emulated device needs greenlet")
@@ -64,6 +66,14 @@ def test_a_row_that_nearly_all_positions_name(repeats, width):
     np.testing.assert_array_equal(*found)
 
 
+@pytest.mark.parametrize("rows", [2**16, 2**16 + 1])
+def test_positions_of_more_than_16_bits(rows):
+    positions = np.array([rows - 1, 0, 3, rows - 1])
+    g = drawn(0, (4, 1))
+    found = K.to_numpy(K.add_rows(K.from_numpy(g), positions, rows))
+    np.testing.assert_array_equal(found, cpu.add_rows(g, positions, rows))
+
+
 @given(st.lists(SIZES, min_size=1, max_size=3), DTYPES)
 def test_pick_and_place(shape, dtype):
     x = drawn(1, shape, dtype)
@@ -99,3 +109,19 @@ def test_indices_read_and_scatter_as_in_numpy(index, transposed):
 def test_an_index_outside_is_an_error(index):
     with pytest.raises(IndexError):
         K.getitem(K.from_numpy(drawn(0, (4, 3, 4))), index)
+
+
+@pytest.mark.parametrize("sparse", [False, True])
+def test_the_gradient_of_an_embedding(sparse):
+    """On a device it is dense, also where the few rows that were read would do."""
+
+    def run(device):
+        layer = nn.Embedding(5, 4, sparse=sparse, generator=0).to(device)
+        e = layer(np.array([[1, 4], [1, 1]]))
+        e.backward(mg.tensor(drawn(1, (2, 2, 4)), device=device))
+        assert layer.weight.grad.device == device
+        optim.SGD([layer.weight], 0.1).step()
+        return e.numpy(), layer.weight.grad.numpy(), layer.weight.numpy()
+
+    for found, expected in zip(run("cuda-sim"), run("cpu")):
+        np.testing.assert_allclose(found, expected, rtol=1e-6)

@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import minigrad as mg
+from minigrad.kernels import cpu, named
 
 pytest.importorskip("greenlet", reason="the emulated device needs greenlet")
 from minigrad.kernels.cuda import head
@@ -13,6 +14,7 @@ from minigrad.testing import simt
 
 pytestmark = pytest.mark.cuda_sim
 simt.device()
+K = named("cuda-sim")
 TOLERANCE = {np.float32: 2e-5, np.float64: 1e-12}
 
 
@@ -51,15 +53,43 @@ def run(function, problem, device, wanted=(True, True, True)):
     return [loss.numpy(), *[None if t.grad is None else t.grad.numpy() for t in tensors]]
 
 
-@given(problems(), st.tuples(st.booleans(), st.booleans(), st.booleans()))
-def test_it_equals_the_definition_on_the_cpu(problem, wanted):
-    found = run(mg.linear_cross_entropy, problem, "cuda-sim", wanted)
-    for a, b in zip(found, run(definition, problem, "cpu", wanted)):
+def assert_equal(found, expected):
+    for a, b in zip(found, expected, strict=True):
         assert (a is None) == (b is None)
         if a is not None:
             assert a.dtype == b.dtype and a.shape == b.shape
             bound = TOLERANCE[a.dtype.type] * max(1.0, np.abs(b).max(initial=0))
             np.testing.assert_allclose(a, b, rtol=0, atol=bound)
+
+
+@given(problems(), st.tuples(st.booleans(), st.booleans(), st.booleans()))
+def test_it_equals_the_definition_on_the_cpu(problem, wanted):
+    found = run(mg.linear_cross_entropy, problem, "cuda-sim", wanted)
+    assert_equal(found, run(definition, problem, "cpu", wanted))
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("reduction", ["mean", "none"])
+@pytest.mark.parametrize("smoothing", [0.0, 0.2])
+def test_several_blocks(dtype, reduction, smoothing):
+    rng = np.random.default_rng(0)
+    arrays = [rng.standard_normal(s).astype(dtype) for s in ((2, 4, 5), (70, 5), (70,))]
+    targets = np.where(rng.random((2, 4)) < 0.3, -100, rng.integers(0, 70, (2, 4)))
+    g = rng.standard_normal((2, 4) if reduction == "none" else ()).astype(dtype)
+    problem = arrays, targets, {"reduction": reduction, "label_smoothing": smoothing}, g
+    assert_equal(run(mg.linear_cross_entropy, problem, "cuda-sim"), run(definition, problem, "cpu"))
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.2])
+@pytest.mark.parametrize("bias", [[0.0, -np.inf, 1.0], [np.inf, 0.0, 1.0]])
+def test_infinite_logits_are_as_on_the_cpu(smoothing, bias):
+    """Rows of -inf, of one inf, and of both, some of which count nothing."""
+    bias = np.array(bias, np.float32)
+    x, w = np.array([[-np.inf], [np.inf], [1.0], [np.inf]], np.float32), np.ones((3, 1), np.float32)
+    targets, weights = np.array([0, 2, 1, 1]), np.array([1, 1, 1, 0], np.float32)
+    found, _ = K.linear_cross_entropy(*map(K.from_numpy, (x, w, bias)), targets, weights, smoothing, [False] * 3)
+    expected, _ = cpu.linear_cross_entropy(x, w, bias, targets, weights, smoothing, [False] * 3)
+    np.testing.assert_array_equal(K.to_numpy(found), expected)
 
 
 def test_two_runs_agree_to_the_last_bit():

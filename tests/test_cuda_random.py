@@ -43,3 +43,17 @@ def test_dropout_drops_the_same_numbers_as_on_the_cpu(locked):
 
     for found, expected in zip(run("cuda-sim"), run("cpu")):
         np.testing.assert_array_equal(found, expected)
+
+
+def test_a_recurrent_layer_with_every_mask_goes_as_on_the_cpu():
+    x = np.random.default_rng(0).standard_normal((2, 2, 3)).astype(np.float32)
+
+    def run(device):
+        layer = nn.LSTM(3, 4, num_layers=2, dropout=0.5, weight_dropout=0.3, zoneout=0.2, variational_dropout=0.3,
+                        recurrent_dropout=0.3, generator=0).to(device)  # fmt: skip
+        y, _ = layer(mg.tensor(x, device=device))
+        y.backward(mg.tensor(np.cos(np.arange(y.size, dtype=np.float32)).reshape(y.shape), device=device))
+        return [y.numpy(), *[p.grad.numpy() for p in layer.parameters()]]
+
+    for found, expected in zip(run("cuda-sim"), run("cpu")):
+        np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-6)

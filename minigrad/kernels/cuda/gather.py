@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from minigrad.kernels.cpu.gather import is_basic
+from minigrad.kernels.cpu.gather import is_basic, order_of
 from minigrad.kernels.cuda import move
 from minigrad.kernels.cuda.device import Array, Device
 from minigrad.kernels.cuda.kernel import Kernel
@@ -124,7 +124,7 @@ def add_rows(device: Device, g: Array, positions: np.ndarray, rows: int) -> Arra
     g, goals = move.contiguous(device, g), positions.ravel()
     if not g.size:
         return total
-    order = np.argsort(goals, kind="stable")
+    order = order_of(goals)
     goals = goals[order]
     lanes, shift = _lanes(width, g)
     while True:

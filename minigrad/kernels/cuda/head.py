@@ -26,37 +26,44 @@ def head_kernel(z, bias, targets, weights, losses, smoothing, classes, biased, g
     """losses[i] = weights[i] (log sum e^z - sum_k q_k z_k), q the smoothed target; z becomes the gradient of it. A
     block for each row."""
     largest, sums, ways = cuda.shared.array(32, T), cuda.shared.array(32, T), cuda.shared.array(32, T)
-    i, first, step = cuda.blockIdx.x, cuda.threadIdx.x, cuda.blockDim.x
-    row, target, weight = i * classes, targets[i], weights[i]
-    m = -INF
-    for k in range(first, classes, step):
+    i, step = cuda.blockIdx.x, cuda.blockDim.x
+    first, end = i * classes + cuda.threadIdx.x, (i + 1) * classes
+    target, weight = i * classes + targets[i], weights[i]
+    m, k = -INF, first
+    while k < end:
+        y = z[k]
         if biased:
-            z[row + k] += bias[k]
-        m = z[row + k] if z[row + k] > m else m
+            y += bias[k - i * classes]
+            z[k] = y
+        m = y if y > m else m
+        k += step
     m = join_block(m, largest, 1)  # a barrier: all of the row is there
     if m == -INF or m == INF:  # as in row_logsumexp
         m = 0.0
-    at = z[row + target] - m
-    total, away = 0.0, 0.0
-    for k in range(first, classes, step):
-        total += exp(z[row + k] - m)
-        away += z[row + k] - m
+    at, total, away, k = z[target] - m, 0.0, 0.0, first
+    while k < end:
+        y = z[k] - m
+        total += exp(y)
+        away += y
+        k += step
     total = join_block(total, sums, 0)
     away = join_block(away, ways, 0)
-    if first == 0:
+    if cuda.threadIdx.x == 0:
         loss = log(total) - at
         if smoothing != 0.0:
             loss = (1.0 - smoothing) * loss + smoothing * (log(total) - away / T(classes))
         losses[i] = weight * loss if weight != 0.0 else 0.0
     if gradient:
-        scale, share = weight / total, weight * smoothing / T(classes)
-        for k in range(first, classes, step):
-            hit = weight * (1.0 - smoothing) if k == target else 0.0
-            z[row + k] = exp(z[row + k] - m) * scale - share - hit
+        scale, share, k = weight / total, weight * smoothing / T(classes), first
+        hit = weight * (1.0 - smoothing)
+        while k < end:
+            y = exp(z[k] - m) * scale - share
+            z[k] = y - hit if k == target else y
+            k += step
 
 
 _ROWS = Kernel(head_kernel, "T* T* i8* T* T* T i8 i8 i8")
-_ELEMENTS, _ROWS_AT_LEAST = 2**23, 256  # of a block; so that it fits in the cache
+_ELEMENTS, _ROWS_AT_LEAST = 2**23, 256  # of a block, 32 MiB of float32: less than the L2 cache of an A100 or H100
 
 
 def linear_cross_entropy(

@@ -49,7 +49,7 @@ def _over_arrays(function: Callable, own: int, reads: int) -> Kernel:
     return kernel
 
 
-def squares_kernel(x, parts, n, chunk):
+def squares_kernel(x, parts, n, chunk, width):
     """parts[block] = the sum of the squares of ``chunk`` elements."""
     room = cuda.shared.array(32, T)  # noqa: F821
     i = cuda.blockIdx.x * chunk + 4 * cuda.threadIdx.x
@@ -58,7 +58,7 @@ def squares_kernel(x, parts, n, chunk):
     while i + 3 < end:
         a = load4(x, i)
         total += (a[0] * a[0] + a[1] * a[1]) + (a[2] * a[2] + a[3] * a[3])
-        i += 4 * cuda.blockDim.x
+        i += 4 * width
     while i < end:  # the last elements of x, in one thread
         total += x[i] * x[i]
         i += 1
@@ -69,7 +69,7 @@ def squares_kernel(x, parts, n, chunk):
 
 _STEPS = {f.__name__: _over_arrays(f, own, 2 + own) for f, own in steps.OWN.items()}
 _TIMES = _over_arrays(times, 0, 1)
-_SQUARES = Kernel(squares_kernel, "T* f8* i8", threads=THREADS, promises=("LDG.E.128",), chunk=CHUNK)
+_SQUARES = Kernel(squares_kernel, "T* T* i8", threads=THREADS, promises=("LDG.E.128",), chunk=CHUNK, width=THREADS)
 
 
 def _plain(device: Device, x: Array) -> Array:
@@ -96,9 +96,13 @@ def scaled(device: Device, x: Array, factor: float) -> Array:
 
 def squares(device: Device, *xs: Array) -> float:
     """The sum of squares of all elements of arrays: of chunks in an array's dtype, and of those in float64."""
-    counts = [-(-x.size // CHUNK) for x in xs]
-    parts, first = device.empty((sum(counts),), np.float64), 0
-    for x, count in zip(xs, counts):
-        device.launch(_SQUARES, x.dtype, count, _plain(device, x), parts.cut((slice(first, first + count),)), x.size)
-        first += count
-    return float(device.download(parts).sum()) if first else 0.0
+    total = 0.0
+    for dtype in dict.fromkeys(x.dtype for x in xs):
+        found = [x for x in xs if x.dtype == dtype]
+        counts, first = [-(-x.size // CHUNK) for x in found], 0
+        parts = device.empty((sum(counts),), dtype)
+        for x, count in zip(found, counts):
+            device.launch(_SQUARES, dtype, count, _plain(device, x), parts.cut((slice(first, first + count),)), x.size)
+            first += count
+        total += float(device.download(parts).sum(dtype=np.float64)) if first else 0.0
+    return total
