@@ -7,7 +7,11 @@ import minigrad as mg
 
 pytest.importorskip("greenlet", reason="the emulated device needs greenlet: pip install 'minigrad[simt]'")
 
+from test_cuda_driver import fake  # noqa: F401
+
 from minigrad.errors import DeviceError
+from minigrad.kernels.cuda import driver
+from minigrad.kernels.cuda.graphs import Graphs
 from minigrad.kernels.cuda.kernel import Kernel
 from minigrad.kernels.cuda.language import cuda
 from minigrad.testing import simt
@@ -50,3 +54,28 @@ def test_a_capture_that_fails_leaves_the_device_as_it_was_and_none_holds_another
         pass
     graph.launch()
     assert mg.tanh(mg.tensor([0.0], device="cuda-sim")).numpy() == 0
+
+
+def test_what_comes_again_at_the_same_place_is_recorded_once_with_memory_of_its_own(fake):  # noqa: F811
+    device = driver.backend().device
+    x, launched = device.put(np.zeros(3, FLOAT)), []
+    graphs = Graphs(device, most=2)
+
+    def launch():
+        own = device.empty((3,), FLOAT)
+        device.launch(ADD_ONE, FLOAT, 1, 3, own)
+        device.launch(ADD_ONE, FLOAT, 1, 3, x)
+        launched.append(own.address)
+
+    for _ in range(5):
+        graphs.run("twice", [x], launch)
+    assert len(launched) == 2 and fake.named("graph.launch") == [("graph.launch", 2)] * 4
+    assert np.array_equal(device.download(x), [5, 5, 5])
+    others = [device.empty((3,), FLOAT) for _ in range(4)]
+    assert launched[1] not in [other.address for other in others]
+    graphs.run("twice", [others[0]], launch)
+    graphs.run("thrice", [x], launch)
+    assert len(launched) == 4 and len(graphs.known) == 2
+    with device.capture():
+        graphs.run("twice", [others[0]], launch)
+    assert len(launched) == 5 and len(fake.named("graph.launch")) == 4

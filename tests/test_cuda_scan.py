@@ -9,17 +9,26 @@ pytest.importorskip("greenlet", reason="the emulated device needs greenlet: pip 
 
 import cells
 import memory_cells
+from test_cuda_driver import fake  # noqa: F401
 
 import minigrad as mg
+from minigrad.compiler.cuda.group import GroupLoop
 from minigrad.compiler.fused import Call, kernel_of
 from minigrad.engine.backward import pull_back
 from minigrad.engine.tree import leaves, tree_map
+from minigrad.kernels.cuda.graphs import Graphs
 from minigrad.testing import simt
 
 pytestmark = pytest.mark.cuda_sim
 DEVICE = simt.device().name
 TOLERANCE = {"float32": 5e-5, "float64": 1e-11}
 few = settings(max_examples=max(3, settings.default.max_examples // 6))
+
+
+@pytest.fixture(autouse=True)
+def a_launch_each(monkeypatch):
+    """For every event of every step; one for all steps is in ``test_cuda_group.py``."""
+    monkeypatch.setattr(GroupLoop, "shape", lambda *_: None)
 
 
 class Case:
@@ -87,7 +96,7 @@ def test_a_cell_on_a_device_equals_its_definition(name):
 
 @pytest.mark.parametrize("name", ["lstm", "layer_norm_lstm", "input_feeding"])
 def test_two_runs_agree_to_the_last_bit(name):
-    case = Case(name, 3, 3, 2, 33 if name == "lstm" else 5, "float32", lengths=[2, 3, 0])
+    case = Case(name, 3, 3, 2, 17 if name == "lstm" else 5, "float32", lengths=[2, 3, 0])
     for a, b in zip(case.check(), case.results(DEVICE)):
         np.testing.assert_array_equal(a, b)
 
@@ -186,6 +195,14 @@ def test_errors_are_those_of_the_cpu():
     assert errors[0] == errors[1]
 
 
+def test_arrays_of_numpy_go_where_the_parameters_are():
+    case = Case("lstm", 2, 2, 3, 4)
+    call = case.call(DEVICE)
+    ys, (h, c) = mg.scan(call.cell, call.params, *case.inputs[1:])
+    assert {ys.device, h.device, c.device} == {DEVICE}
+    np.testing.assert_array_equal(ys.numpy(), case.results(DEVICE)[0])
+
+
 def test_tensors_of_two_devices_are_a_named_error():
     case = Case("lstm", 2, 2, 3, 4)
     here, there = case.call("cpu"), case.call(DEVICE)
@@ -197,4 +214,40 @@ def test_explain_shows_the_kernels_of_a_device():
     call = Case("lstm", 2, 2, 3, 4).call(DEVICE)
     text = mg.explain(mg.scan, call.cell, call.params, call.xs, call.state)
     assert "forward, each step: z6 += before0 @ p" in text
-    assert f"on {DEVICE}\n# forward_rows" in text and "cuda.grid(1)" in text
+    assert f"for {DEVICE}\n# forward_rows" in text and "cuda.grid(1)" in text
+
+
+def test_a_loop_that_comes_again_on_the_same_memory_is_recorded_once_and_run_again(monkeypatch):
+    case, found, launched = Case("gru_after", 3, 2, 3, 4, lengths=[3, 1]), [], []
+    arrays = kernel_of(case.call(DEVICE)).arrays
+    monkeypatch.setattr(arrays, "graphs", Graphs(arrays.device))
+    run = arrays.graphs.run
+
+    def thrice(key, used, launch):
+        """As if the arrays were those of three calls."""
+        values = [x.memory.bytes.copy() for x in used]
+
+        def noted():
+            launched.append(key)
+            launch()
+
+        for _ in range(3):
+            for x, value in zip(used, values):
+                x.memory.bytes[:] = value
+            run(key, used, noted)
+
+    monkeypatch.setattr(arrays.graphs, "run", thrice)
+    found = case.check()
+    assert len(launched) == 4  # forward and backward, once as it is and once to be recorded
+    assert len(arrays.graphs.known) == 2 and found
+
+
+def test_what_repeats_itself_on_a_gpu_soon_runs_graphs(fake):  # noqa: F811
+    case = Case("gru_simple", 2, 1, 2, 3, "float32")
+    expected, launched = case.results(DEVICE), []
+    for _ in range(4):
+        found = case.results("cuda")
+        launched.append(len(fake.named("graph.launch")))
+    assert launched == [0, 2, 4, 6]  # the loops forward and backward
+    for a, b in zip(found, expected):
+        np.testing.assert_allclose(a, b, atol=1e-6)

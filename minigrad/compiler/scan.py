@@ -14,10 +14,10 @@ import numpy as np
 
 from minigrad.compiler.fused import Call, kernel_of, run_fused
 from minigrad.engine import Tensor, checkpoint
+from minigrad.engine.tensor import constant
 from minigrad.engine.tree import leaves, rebuild, tree_map
 from minigrad.errors import DtypeError, ShapeError, describe
 from minigrad.ops import concat, reshape, stack, unstack, where
-from minigrad.ops.shapes import as_tensor
 
 Cell = Callable[[Any, Any, Any], tuple[Any, Any]]
 
@@ -42,8 +42,11 @@ def _choose(active: np.ndarray, new: Tensor, old: Any) -> Tensor:
     return where(reshape(new.beside(active), (-1,) + (1,) * (new.ndim - 1)), new, old)
 
 
-def _tensors(tree: Any) -> Any:
-    return tree_map(lambda x: as_tensor("scan", x), tree)
+def _tensors(tree: Any, beside: Any) -> Any:
+    """Arrays become tensors, on the device of ``beside`` if that is a tensor."""
+    return tree_map(
+        lambda x: x if isinstance(x, Tensor) else constant("scan", x, x if beside is None else beside), tree
+    )
 
 
 _DO = "a cell returns (state, y_t)"
@@ -110,7 +113,8 @@ def _checked(call: Call) -> Call:
     """With tensors for arrays, and with lengths that ``check_lengths`` has seen."""
     sequences, states, _ = call.groups
     if not all([isinstance(t, Tensor) for t in sequences + states]):
-        return _checked(replace(call, xs=_tensors(call.xs), state=_tensors(call.state)))
+        beside = next((t for group in call.groups for t in group if isinstance(t, Tensor)), None)
+        return _checked(replace(call, xs=_tensors(call.xs, beside), state=_tensors(call.state, beside)))
     if not sequences or any([x.ndim < 2 for x in sequences]):
         got = "no sequence" if not sequences else ", ".join(str(x.shape) for x in sequences)
         raise ShapeError(describe("scan", got, "xs of shape (T, B, ...)"))

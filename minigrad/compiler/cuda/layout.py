@@ -8,18 +8,11 @@ from typing import Any
 import numpy as np
 
 from minigrad.compiler.arrays import Array, Host
-from minigrad.kernels.cuda import move
+from minigrad.kernels.cuda import gather, move
 from minigrad.kernels.cuda.backend import Backend
+from minigrad.kernels.cuda.graphs import Graphs
 from minigrad.kernels.cuda.kernel import Kernel
 from minigrad.kernels.cuda.language import cuda
-
-
-def take_rows(x, rows, out, count, width):
-    """out[i, :] = x[rows[i], :]."""
-    i = cuda.grid(1)
-    while i < count * width:
-        out[i] = x[rows[i // width] * width + i % width]
-        i += cuda.gridsize(1)
 
 
 def put_rows(x, rows, out, count, width):
@@ -30,14 +23,14 @@ def put_rows(x, rows, out, count, width):
         i += cuda.gridsize(1)
 
 
-TAKE_ROWS, PUT_ROWS = Kernel(take_rows, "T* i8* T* i8 i8"), Kernel(put_rows, "T* i8* T* i8 i8")
+PUT_ROWS = Kernel(put_rows, "T* i8* T* i8 i8")
 
 
 class OnDevice(Host):
     """Arrays of a device; contiguous where rows move by a table, which lies on the device, too."""
 
     def __init__(self, backend: Backend):
-        self.backend, self.device = backend, backend.device
+        self.backend, self.device, self.graphs = backend, backend.device, Graphs(backend.device)
 
     def empty(self, shape: tuple[int, ...], dtype: Any) -> Array:
         return self.device.empty(shape, dtype)
@@ -52,26 +45,17 @@ class OnDevice(Host):
         return move.contiguous(self.device, x)
 
     def copy(self, x: Array) -> Array:
-        out = self.empty(x.shape, x.dtype)
-        move.copy_into(self.device, x, out)
-        return out
+        return move.copy(self.device, x)
 
     def take(self, x: Array, rows: Any) -> Array:
-        if isinstance(rows, slice):
-            return x[rows]
-        out = self.empty((len(rows), x.shape[1]), x.dtype)
-        self._move(TAKE_ROWS, x, rows, out)
-        return out
+        return x[rows] if isinstance(rows, slice) else gather.take(self.device, x, rows, 0)
 
     def put(self, out: Array, rows: Any, x: Array) -> None:
         if isinstance(rows, slice):
             move.copy_into(self.device, x, out[rows])
-        else:
-            self._move(PUT_ROWS, x, rows, out)
-
-    def _move(self, kernel: Kernel, x: Array, rows: Array, out: Array) -> None:
-        width = x.shape[1]
-        self.device.launch(kernel, x.dtype, self.device.blocks(len(rows) * width), x, rows, out, len(rows), width)
+            return
+        count, width = x.shape
+        self.device.launch(PUT_ROWS, x.dtype, self.device.blocks(x.size), x, rows, out, count, width)
 
     def sum_rows(self, x: Array) -> Array:
         return self.backend.reduce("sum", x, (0,)).reshape(x.shape[1:])

@@ -1,8 +1,8 @@
 """Floor 4: row functions as the code of CUDA threads.
 
 Where every number of a row is computed alone, a thread computes column j of row b, and every width of the event has
-lines of its own (``Columns``). Where a sum over the row is needed, a warp computes row b (``Warp``): its lanes walk over
-the columns, and a sum goes through the lanes in one fixed order.
+lines of its own (``Columns``). Where a sum over the row is needed, a warp computes row b (``Warp``): its lanes walk
+over the columns, and a sum goes through the lanes in one fixed order.
 
 The text names flat pointers (``z4``, by the names of buffers), and whole numbers: widths ``w_z4``, sizes and columns
 ``n0``, rows ``now``, ``before``, ``after``, ``s``, ``batch``. Kernels take them as arguments (``Table``).
@@ -58,6 +58,10 @@ class Table(Slots):
             self.given[f"w_{buffer.name}"] = None
             return f"w_{buffer.name}"
         return self.named(f"w_{buffer.name}", buffer.width)
+
+    def loop(self, width: int) -> str:
+        """The size of loops over so many columns."""
+        return self.size(("loop", width), width)
 
     def element(self, place: Place, b: str) -> str:
         """The index, in its buffer, of the first number of row b of a place; the sum over all steps has a row for each
@@ -117,6 +121,9 @@ class _Thread(RowFunction):
             self.reads.append(access)
         return f"{self._index(place, j)} {'+=' if add else '='} {value}"
 
+    def _size(self, key: tuple, value: int) -> str:
+        return self.slots.loop(value)
+
     def _index(self, place: Place, j: str) -> str:
         new = len(self.arrays)
         name = f"{self._array(place)}_at"
@@ -139,7 +146,7 @@ class Columns(_Thread):
         self._apart("1", 1, lambda: super(Columns, self)._write_single(stores))
 
     def _write_loop(self, width: int, reductions: list[Value], stores: list[Store]) -> None:
-        size = self._size(("width", self.name, width), width)
+        size = self.slots.loop(width)
         self._apart(size, width, lambda: super(Columns, self)._write_loop(width, reductions, stores))
 
     def _apart(self, size: str, width: int, write: Callable[[], None]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from minigrad.compiler.arrays import Array
+from minigrad.compiler.cuda.group import GroupLoop
 from minigrad.compiler.cuda.layout import OnDevice, on
 from minigrad.compiler.cuda.steps import Buffers, Steps, columns, weight
 from minigrad.compiler.layout import Layout
@@ -19,6 +20,7 @@ class DevicePass:
     def __init__(self, plan: Plan, name: str, dtype: np.dtype):
         self.plan, self.backward = plan, name == "backward"
         self.steps = Steps(plan, plan.backward if self.backward else plan.forward, name, dtype)
+        self.group = GroupLoop(plan, plan.backward if self.backward else plan.forward, name, dtype)
         self.buffers: list[Buffer] = self.steps.buffers
         read = [p.operand for p in plan.late] + [x for m in plan.memories for x in (m.a, m.g)]
         read += [x for w in plan.gradients if w.a is not None for x in (w.a, w.g)]
@@ -40,7 +42,19 @@ class DevicePass:
 
     def run_loop(self, arrays: OnDevice, buffers: Buffers, layout: Layout) -> None:
         """All events of all steps; ``buffers`` has an array for each buffer of the loop."""
-        self.steps.run(arrays, buffers, layout)
+        shape = self.group.shape(arrays.device, layout.batch)
+        if shape is None:
+            self.steps.run(arrays, buffers, layout)
+        else:
+            self.group.run(arrays.device, shape, buffers, layout)
+
+    def source(self, arrays: OnDevice) -> list[str]:
+        """The texts of the kernels of the loop."""
+        found, shape = self.steps.source, self.group.shape(arrays.device, 1)
+        if shape is not None:
+            whole = f"# {self.group.name}: all steps, for a batch of one\n{self.group.text(shape)}"
+            found = [whole, "# For sizes that this does not suit, products and row functions one by one:", *found]
+        return found
 
     def _rows(self, buffers: Buffers, place: Place, width: int) -> Array:
         """A value in all rows."""
@@ -86,11 +100,11 @@ class DeviceKernel:
 
     @property
     def home(self) -> str:
-        return f"a launch each, on {self.arrays.device.name}"
+        return f"for {self.arrays.device.name}"
 
     @property
     def source(self) -> str:
-        return "\n\n".join(self.forward.steps.source + self.backward.steps.source)
+        return "\n\n".join(text for one in (self.forward, self.backward) for text in one.source(self.arrays))
 
     def workers(self, batch: int) -> int:
         return batch

@@ -107,6 +107,8 @@ class Steps:
                 touched = list(rows.table.buffers.values())
             found |= {b.name: b for b in touched}
         self.buffers = list(found.values())
+        matrices = [e.matrix for e in self.events if isinstance(e, Product)]
+        self.weights = [f"{'before' if m.memory else 'p'}{m.index}" for m in matrices]
 
     @property
     def source(self) -> list[str]:
@@ -114,6 +116,11 @@ class Steps:
         return [f"# {e.kernel.name}\n{e.kernel.text}" for e in self.events if isinstance(e, Rows)]
 
     def run(self, arrays: OnDevice, buffers: Buffers, layout: Layout) -> None:
+        used = [buffers[name] for name in dict.fromkeys([*(b.name for b in self.buffers), *self.weights])]
+        key = self, layout, *[x.strides[0] for x in used]
+        arrays.graphs.run(key, [*used, layout.on_device], lambda: self._launch(arrays, buffers, layout))
+
+    def _launch(self, arrays: OnDevice, buffers: Buffers, layout: Layout) -> None:
         steps = range(layout.steps)
         for s in steps[::-1] if self.backward else steps:
             now, before, after, members = layout.table[s].tolist()

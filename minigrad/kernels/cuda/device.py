@@ -61,6 +61,10 @@ class Device(ABC):
         """Memory of so many bytes, freed when nobody holds it."""
 
     @abstractmethod
+    def address(self, x: Array) -> int:
+        """Where the first element of an array lies."""
+
+    @abstractmethod
     def upload(self, to: Array, values: np.ndarray) -> None:
         """Copy contiguous values into a contiguous array."""
 

@@ -140,6 +140,9 @@ class Gpu(Device):
             do = "take a smaller batch, or checkpoint_every="
             raise DeviceError(describe("cuda", got, "what the GPU's memory holds", do)) from None
 
+    def address(self, x: GpuArray) -> int:
+        return _address(x)
+
     def upload(self, to: GpuArray, values: np.ndarray) -> None:
         """The driver has copied the values, or put them aside, when this returns."""
         self._enter()
@@ -202,11 +205,11 @@ class Gpu(Device):
         builder = self.card.create_graph_builder().begin_building()
         for launch in launches:
             self._start(builder, *launch)
-        graph = builder.end_building().complete()
+        graph, name = builder.end_building().complete(), f"a graph of {len(launches)} kernels"
 
-        def run() -> None:
+        def run() -> None:  # it holds no arrays
             self._enter()
-            self._last = f"a graph of {len(launches)} kernels"
+            self._last = name
             graph.launch(self.stream)
 
         return run

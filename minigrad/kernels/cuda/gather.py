@@ -15,6 +15,7 @@ import numpy as np
 
 from minigrad.kernels.cpu.gather import is_basic, order_of
 from minigrad.kernels.cuda import move
+from minigrad.kernels.cuda.array import DeviceArray
 from minigrad.kernels.cuda.device import Array, Device
 from minigrad.kernels.cuda.kernel import Kernel
 from minigrad.kernels.cuda.language import cuda, load4, store4
@@ -104,16 +105,19 @@ def _put(device: Device, *positions: np.ndarray) -> list[Array]:
     return [both.view((n,), (1,), end - n) for n, end in zip(sizes, np.cumsum(sizes).tolist())]
 
 
-def take(device: Device, x: Array, positions: np.ndarray, axis: int) -> Array:
-    """x (..., n, ...) at ``positions`` (...) of one axis; they are valid and non-negative."""
-    x, positions = move.contiguous(device, x), np.asarray(positions)
+def take(device: Device, x: Array, positions: Any, axis: int) -> Array:
+    """x (..., n, ...) at ``positions`` (...) of one axis; they are valid and non-negative. They may lie on the device
+    already, as int64."""
+    x, there = move.contiguous(device, x), isinstance(positions, DeviceArray)
+    positions = positions if there else np.asarray(positions)
     before, n, after = math.prod(x.shape[:axis]), x.shape[axis], x.shape[axis + 1 :]
     out, width = device.empty((*x.shape[:axis], *positions.shape, *after), x.dtype), math.prod(after)
     if out.size:
         lanes, shift = _lanes(width, x)
         rows = before * positions.size
-        device.launch(_TAKE[lanes], x.dtype, device.blocks(rows << shift), x, *_put(device, positions), out, rows, n,
-                      positions.size, width, shift)  # fmt: skip
+        (table,) = [positions] if there else _put(device, positions)
+        device.launch(_TAKE[lanes], x.dtype, device.blocks(rows << shift), x, table, out, rows, n, positions.size,
+                      width, shift)  # fmt: skip
     return out
 
 

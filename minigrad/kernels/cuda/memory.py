@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable
+from heapq import heappop, heappush
 from typing import Any
 
 
@@ -38,14 +39,14 @@ class Pool:
 
     def __init__(self, allocate: Callable[[int], tuple[Any, int]], limit: int):
         self.allocate, self.limit = allocate, limit
-        self.idle: dict[int, list[tuple[Any, int]]] = defaultdict(list)
+        self.idle: dict[int, list[tuple[int, Any]]] = defaultdict(list)
         self.idle_bytes = self.used_bytes = self.asked = self.reused = 0
 
     def take(self, size: int) -> Memory:
         """Memory of at least ``size`` bytes, with whatever values it has."""
         size = size_class(size)
         try:
-            buffer, address = self.idle[size].pop()
+            address, buffer = heappop(self.idle[size])
             self.idle_bytes -= size
             self.reused += 1
         except IndexError:
@@ -61,7 +62,7 @@ class Pool:
     def give_back(self, buffer: Any, address: int, size: int) -> None:
         self.used_bytes -= size
         if self.idle_bytes + size <= self.limit:
-            self.idle[size].append((buffer, address))
+            heappush(self.idle[size], (address, buffer))
             self.idle_bytes += size
 
     def clear(self) -> None:

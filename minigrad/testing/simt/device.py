@@ -75,6 +75,9 @@ class Emulated(Device):
     def allocate(self, size: int) -> Allocation:
         return Allocation(self, size)
 
+    def address(self, x: DeviceArray) -> int:
+        return int(x.memory.bytes.ctypes.data) + x.offset
+
     def _elements(self, x: DeviceArray) -> tuple[np.ndarray, int]:
         """All that x may reach, from its lowest element on; and where its first one is."""
         reach = [(n - 1) * s for n, s in zip(x.shape, x.strides)] if x.size else [-1]
