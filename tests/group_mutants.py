@@ -16,6 +16,10 @@ class Mutant(NamedTuple):
 
 
 _LAYOUT = "now, before, after, members = layout[4 * s], layout[4 * s + 1], layout[4 * s + 2], layout[4 * s + 3]"
+_STAGED = """cuda.syncthreads()
+            for u in range(AHEAD):
+                i = tid + u * threads
+                m,"""
 
 MUTANTS = [
     Mutant("no barrier of the group", "group_barrier(counters, group, parts, target)", "cuda.syncthreads()"),
@@ -32,16 +36,18 @@ MUTANTS = [
     Mutant("backward walks forward", "s = steps - 1 - i", "s = i"),
     Mutant("the carried gradient of the step itself", "1 - (s & 1)", "s & 1"),
     Mutant("another weight's columns", "kept + kept_1, columns", "kept + kept_0, columns", "gru_before"),
-    Mutant("a row of the weight beside", "weights[kept + (start + kk) * columns", "weights[kept + kk * columns"),
-    Mutant("a gate beside", "to = kept - low", "to = kept - low + 1"),
-    Mutant("gates overwrite each other", "        to += own\n", ""),
+    Mutant("a row of the weight beside", "(start // 4 + r) * columns", "r * columns"),
+    Mutant("a column beside", "columns + c + j - low) + kk", "columns + c + j - low + 1) + kk"),
+    Mutant("gates overwrite each other", "        c += high - low\n", ""),
     Mutant("a weight that is not turned", "(first + j) * row + kk", "(first + j) + kk * row"),
-    Mutant("operands read before they are there", "cuda.syncthreads()\n            kk = q", "kk = q"),
+    Mutant("operands read before they are there", _STAGED, _STAGED.removeprefix("cuda.syncthreads()")),
     Mutant("operands overwritten while they are read", "if start > 0:\n                cuda.syncthreads()", "pass"),
-    Mutant("parts added before they are there", "        cuda.syncthreads()\n        if active:", "        if active:"),
+    Mutant("parts added before they are there", "cuda.syncthreads()\n        for u", "for u"),
+    Mutant("rows behind the last", "kk < k else ZERO", "kk < k else ONE"),
+    Mutant("a member of another group", "batch * (group + 1) // groups", "batch"),
     Mutant("a part of the sum is left out", "for r in range(splits)", "for r in range(1, splits)"),
-    Mutant("a sum that goes on", "sums[m] = ZERO", "sums[m] = sums[m]"),
-    Mutant("product in place of what was there", "if add else ZERO", "if not add else ZERO"),
+    Mutant("a sum that goes on", "sums[u] = ZERO", "sums[u] = sums[u]"),
+    Mutant("product in place of what was there", "if add and active", "if active"),
     Mutant("a row of every second part", "first + part + parts * warp", "first + parts * warp", "layer_norm_lstm"),
     Mutant("a lane's share of a sum", "s8 = warp_sum(s8)\n", "\n", "layer_norm_lstm"),
 ]  # fmt: skip

@@ -15,6 +15,7 @@ from test_cuda_scan import DEVICE, Case
 from minigrad.compiler.cuda.group import GroupLoop, Shape, choose
 from minigrad.compiler.cuda.ownership import BLOCK, GROUP, NONE
 from minigrad.compiler.fused import kernel_of
+from minigrad.testing import simt
 
 pytestmark = pytest.mark.cuda_sim
 few = settings(max_examples=max(4, settings.default.max_examples // 5))
@@ -126,7 +127,7 @@ def test_the_shape_of_a_launch(drawn, batch, itemsize, multiprocessors, limit):
 @st.composite
 def shapes(draw):
     parts, groups = draw(st.sampled_from([1, 2, 3])), draw(st.sampled_from([1, 2]))
-    members, chunk = draw(st.sampled_from([4, 8])), draw(st.sampled_from([4, 8, 64]))
+    members, chunk = draw(st.sampled_from([4, 8])), draw(st.sampled_from([4, 8, 32]))
     return Shape(parts, groups, members, chunk, 64, draw(st.booleans()))
 
 
@@ -160,14 +161,25 @@ def test_one_kernel_for_all_steps_equals_the_definition(name, shaped):
 @pytest.mark.parametrize("name", ["lstm", "gru_before", "layer_norm_lstm", "input_feeding"])
 @pytest.mark.parametrize("parts", [1, 3])
 def test_two_runs_agree_to_the_last_bit(name, parts, shaped):
-    shaped(Shape(parts, 2, 4, 64, 64, True))
+    shaped(Shape(parts, 2, 4, 32, 64, True))
     case = Case(name, 3, 5, 2, 33 if name == "lstm" else 5, "float32", lengths=[2, 3, 0, 1, 3])
     for a, b in zip(case.check(), case.results(DEVICE)):
         np.testing.assert_array_equal(a, b)
 
 
+@pytest.mark.parametrize("name", ["lstm", "gru_before", "layer_norm_lstm", "input_feeding"])
+@pytest.mark.parametrize("parts", [1, 3])
+def test_barriers_order_all_accesses(name, parts, shaped, monkeypatch):
+    """Threads in a random order, and every access of memory compared with those that no barrier separates it from."""
+    device = simt.device()
+    monkeypatch.setattr(device, "races", True)
+    monkeypatch.setattr(device, "seed", parts)
+    shaped(Shape(parts, 2, 4, 4, 64, True))
+    Case(name, 2, 3, 2, 5, "float32", lengths=[2, 1, 2]).check()
+
+
 def test_more_columns_than_threads(shaped):
-    shaped(Shape(1, 1, 4, 64, 64, True))
+    shaped(Shape(1, 1, 4, 32, 64, True))
     Case("lstm", 2, 2, 2, 70, "float64").check()
 
 
@@ -177,7 +189,7 @@ def test_the_device_chooses_a_shape():
 
 
 def test_cells_that_differ_in_sizes_only_share_their_kernels():
-    shape = Shape(2, 1, 4, 64, 64, True)
+    shape = Shape(2, 1, 4, 32, 64, True)
     for name in ("lstm", "gru_before", "layer_norm_lstm"):
         for a, b in zip(loops(name, 3, 4), loops(name, 5, 9)):
             assert a.kernel(shape) is b.kernel(shape)

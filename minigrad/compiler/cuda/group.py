@@ -22,7 +22,7 @@ from minigrad.kernels.cuda.device import Device
 from minigrad.kernels.cuda.kernel import Kernel
 from minigrad.kernels.cuda.language import cuda, group_barrier
 
-AHEAD = 8  # numbers of an operand that a thread asks for before it needs them
+AHEAD = 32  # bytes of an operand that a thread asks for before it needs them
 _LARGE = 2  # times the shared memory of all blocks: more weights than that are not read anew in every step
 
 
@@ -57,8 +57,9 @@ def choose(weights: list[tuple[int, int, int]], batch: int, itemsize: int, multi
 
     def shape(parts: int, kept: bool) -> Shape:
         groups = max(1, min(batch, multiprocessors // parts))
-        members = 4 if -(-batch // groups) <= 4 else 8
-        return Shape(parts, groups, members, AHEAD * threads // members, threads, kept)
+        few = -(-batch // groups) <= 4 or itemsize > 4 or len(weights) > 2  # or there are not registers for more
+        members = 4 if few else 8
+        return Shape(parts, groups, members, AHEAD // itemsize * threads // members, threads, kept)
 
     for parts in range(1, multiprocessors + 1):
         found = shape(parts, True)
@@ -221,9 +222,9 @@ class GroupLoop:
         constants = [f"c{n}" for n in range(len(self.table.constants))]
         arguments = ["layout", "counters", "packed", *self._pointers(), *_NUMBERS, *self.table.given, *self.table.sizes]
         return _TEXT.format(
-            members=shape.members, ahead=AHEAD, arguments=", ".join([*arguments, *constants]), work=_indented("\n".join(lines), 12),
-            weights=_KEPT if shape.kept else _PACKED, prologue=_indented("\n".join(self._prologue), 4),
-            step="steps - 1 - i" if self.backward else "i",
+            members=shape.members, ahead=AHEAD // self.dtype.itemsize, arguments=", ".join([*arguments, *constants]),
+            work=_indented("\n".join(lines), 12), weights=_KEPT if shape.kept else _PACKED,
+            prologue=_indented("\n".join(self._prologue), 4), step="steps - 1 - i" if self.backward else "i",
         )  # fmt: skip
 
     def kernel(self, shape: Shape) -> Kernel:

@@ -1,8 +1,8 @@
 """Floor 4: products with the weights inside of a kernel that runs all steps.
 
 A block owns some columns of each weight: of every ``tile`` columns those from ``low`` to ``high``. It keeps them side
-by side, four rows of a column together, W[4 r + e, c] at ``kept + 4 (r columns + c) + e``: a lane reads them at once, and
-lanes read neighbours. Rows behind the last are 0.
+by side, four rows of a column together, W[4 r + e, c] at ``kept + 4 (r columns + c) + e``: a lane reads them at once,
+and lanes read neighbours. Rows behind the last are 0.
 """
 
 # ruff: noqa: F821
@@ -42,8 +42,8 @@ def step_product(x, x_at, x_row, count, k, weights, kept, columns, width, splits
                  shared, staged, partial, chunk, z, z_at, z_row, add):  # fmt: skip
     """z[m] (+)= x[m] W in the columns owned, for ``count`` rows m, M at most; ``chunk`` rows of W at a time.
 
-    Thread (q, c) adds up column c over every ``splits``-th four rows of W, from the q-th on, for all M members; then the
-    threads of a column add their parts, always in the same order. What lies in global memory is asked for ahead.
+    Thread (q, c) adds up column c over every ``splits``-th four rows of W, from the q-th on, for all M members; then
+    the threads of a column add their parts, always in the same order. What lies in global memory is asked for ahead.
     """
     tid, threads = cuda.threadIdx.x, cuda.blockDim.x
     sums, before, ahead = cuda.local.array(M, T), cuda.local.array(M, T), cuda.local.array(AHEAD, T)
