@@ -53,27 +53,31 @@ def gridsize(axes: int) -> Any:
 
 
 def _shared(shape: Any, dtype: Any, alignment: int | None = None) -> Array:
-    launch, block, dtype = cuda.launch, cuda.thread.block, dtype_of(dtype)
     if shape in (0, (0,)):
-        if block.dynamic is None:
-            buffer = np.full(launch.shared, 255, np.uint8)  # NaN, read as floats
-            block.dynamic = buffer, launch.memory(False, granule=4)
-        buffer, memory = block.dynamic
-        whole = len(buffer) // dtype.itemsize * dtype.itemsize
-        return array(buffer[:whole].view(dtype), "dynamic shared memory", 256, memory)
-    frame = sys._getframe(1)
-    place = frame.f_code, frame.f_lasti
-    found = block.arrays.get(place)
+        return _dynamic(dtype_of(dtype))
+    launch, arrays, frame = cuda.launch, cuda.thread.block.arrays, sys._getframe(1)
+    place = id(frame.f_code), frame.f_lasti
+    found = arrays.get(place)
     if found is None:
-        name = _named("shared", frame)
-        found = block.arrays[place] = array(
-            poisoned(shape, dtype), name, alignment or dtype.itemsize, launch.memory(False)
-        )
-        used = sum(x.elements.nbytes for x in block.arrays.values())
+        dtype = dtype_of(dtype)
+        elements = poisoned(shape, dtype)
+        found = array(elements, _named("shared", frame), alignment or dtype.itemsize, launch.memory(False))
+        arrays[place] = found
+        used = sum(x.elements.nbytes for x in arrays.values())
         if used > STATIC or used + launch.shared > launch.shared_limit:
             limit = f"{STATIC} of constant size, {launch.shared_limit} in all"
             raise BoundsError(f"{used} bytes of shared arrays and {launch.shared} dynamic; a block may have {limit}")
     return found
+
+
+def _dynamic(dtype: np.dtype) -> Array:
+    launch, block = cuda.launch, cuda.thread.block
+    if block.dynamic is None:
+        buffer = np.full(launch.shared, 255, np.uint8)  # NaN, read as floats
+        block.dynamic = buffer, launch.memory(False, granule=4)
+    buffer, memory = block.dynamic
+    whole = len(buffer) // dtype.itemsize * dtype.itemsize
+    return array(buffer[:whole].view(dtype), "dynamic shared memory", 256, memory)
 
 
 def _local(shape: Any, dtype: Any, alignment: int | None = None) -> Array:
@@ -138,7 +142,7 @@ def threadfence() -> None:
 def _syncthreads(name: str) -> Callable:
     def sync(value: Any = None) -> Any:
         frame = sys._getframe(1)
-        return cuda.launch.pause(("syncthreads", name, frame.f_code, frame.f_lineno), value)
+        return cuda.launch.pause(("syncthreads", name, id(frame.f_code), frame.f_lineno), value)
 
     return sync
 
