@@ -125,7 +125,9 @@ def kernels(dtype):
     """([(kernel, dtype)], {what could not be run on a device: why})."""
     failed = {}
     with collecting() as device:
-        for name, run in runs(dtype):
+        cases = [(name, (132, 227 * 1024), run) for name, run in runs(dtype)]
+        cases += [(name, few, run) for few in ((8, 400), (1, 16)) for name, run in _layers(dtype)]
+        for name, (device.multiprocessors, device.shared_limit), run in cases:  # one kernel for all steps, or many
             try:
                 ys = run(device.name)
                 for y in ys if isinstance(ys, (tuple, list)) else (ys,):
@@ -170,6 +172,7 @@ class Look:
     stack: int
     spills: int
     opcodes: tuple[str, ...]
+    text: str = ""  # hash of the kernel's text
 
     def count(self, start):
         return sum(op.startswith(start) for op in self.opcodes)
@@ -221,7 +224,7 @@ def look(cases, capability):
     for (kernel, dtype), x in zip(cases, built):
         yield x if isinstance(x, str) else Look(
             kernel.name, np.dtype(dtype).name, capability, kernel.threads or THREADS, x.registers, x.shared, x.stack,
-            x.spills, next(codes),
+            x.spills, next(codes), kernel.file(np.dtype(dtype)).stem[-16:-8],
         )  # fmt: skip
 
 
@@ -250,11 +253,11 @@ path as on one, for sm_90a. `tests/test_cuda_offline.py` compiles them for sm_75
 spilled registers, no stack, no more registers than a block can have, no float64 instruction in a kernel of float32
 (but for sums that are meant to be kept in float64), and the instructions that a kernel promises.
 
-Registers of a thread, bytes of shared memory that the compiler lays out for a block, and how many of some instructions
+The hash of the text, registers of a thread, bytes of shared memory that the compiler lays out for a block, and how many of some instructions
 the machine code has. Written by `python tests/cuda_code.py > docs/cuda_kernels.md` with {versions}.
 
-| kernel | dtype | threads | registers | shared | notable instructions |
-| --- | --- | ---: | ---: | ---: | --- |
+| kernel | text | dtype | threads | registers | shared | notable instructions |
+| --- | --- | --- | ---: | ---: | ---: | --- |
 """
 
 
@@ -269,7 +272,7 @@ def page():
 
 def row(x):
     notes = ", ".join(f"{n} {short}" for start, short in NOTABLE if (n := x.count(start)))
-    return f"| `{x.name}` | {x.dtype} | {x.threads} | {x.registers} | {x.shared} | {notes} |"
+    return f"| `{x.name}` | {x.text} | {x.dtype} | {x.threads} | {x.registers} | {x.shared} | {notes} |"
 
 
 if __name__ == "__main__":
