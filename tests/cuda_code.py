@@ -253,8 +253,9 @@ path as on one, for sm_90a. `tests/test_cuda_offline.py` compiles them for sm_75
 spilled registers, no stack, no more registers than a block can have, no float64 instruction in a kernel of float32
 (but for sums that are meant to be kept in float64), and the instructions that a kernel promises.
 
-The hash of the text, registers of a thread, bytes of shared memory that the compiler lays out for a block, and how many of some instructions
-the machine code has. Written by `python tests/cuda_code.py > docs/cuda_kernels.md` with {versions}.
+The hash of the text, registers of a thread, bytes of shared memory that the compiler lays out for a block, and how many
+of some instructions the machine code has. Written by `python tests/cuda_code.py > docs/cuda_kernels.md` with
+{versions}.
 
 | kernel | text | dtype | threads | registers | shared | notable instructions |
 | --- | --- | --- | ---: | ---: | ---: | --- |
