@@ -29,7 +29,7 @@ def tables(draw):
     """A table (V, ...) and positions of it, also none, of any integer type."""
     shape = (draw(SIZES), *draw(st.sampled_from([(), (1,), (3,), (4,), (8,), (130,), (132,), (2, 3), (0,)])))
     at = draw(st.sampled_from([(0,), (1,), (7,), (2, 3), (), (PIECE + 1,)]))
-    dtype = draw(st.sampled_from([np.int64, np.int32, np.uint8]))
+    dtype = draw(st.sampled_from([np.int64, np.int32, np.uint8, np.uint64]))
     seed = draw(st.integers(0, 99))
     positions = np.random.default_rng(seed).integers(0, shape[0], at).astype(dtype)
     return drawn(seed, shape, draw(DTYPES)), np.asarray(positions)

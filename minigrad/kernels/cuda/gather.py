@@ -101,8 +101,8 @@ def _lanes(width: int, *xs: Array) -> tuple[int, int]:
 def _put(device: Device, *positions: np.ndarray) -> list[Array]:
     """Positions of the host on the device, copied at once."""
     sizes = [p.size for p in positions]
-    both = device.put(np.concatenate([p.ravel() for p in positions]).astype(np.int64, copy=False))
-    return [both.view((n,), (1,), end - n) for n, end in zip(sizes, np.cumsum(sizes).tolist())]
+    whole = device.put(np.concatenate([p.ravel().astype(np.int64, copy=False) for p in positions]))
+    return [whole.view((n,), (1,), end - n) for n, end in zip(sizes, np.cumsum(sizes).tolist())]
 
 
 def take(device: Device, x: Array, positions: Any, axis: int) -> Array:
