@@ -18,6 +18,7 @@ from minigrad.engine.backward import pull_back
 from minigrad.engine.tree import leaves, tree_map
 from minigrad.kernels.cuda.graphs import Graphs
 from minigrad.testing import simt
+from minigrad.testing import strategies as mst
 
 pytestmark = pytest.mark.cuda_sim
 DEVICE = simt.device().name
@@ -92,6 +93,28 @@ def test_a_cell_on_a_device_equals_its_definition(name):
         case.check(used=used)
 
     check()
+
+
+@few
+@given(mst.cells(), mst.lengths(3, 3), st.booleans())
+def test_a_random_cell_on_a_device_equals_its_definition(cell, lengths, reverse):
+    case = Case.__new__(Case)
+    params, x, h = cell.draw(3, 3)
+    case.cell, case.dtype, case.options = cell.function, "float64", {"lengths": lengths, "reverse": reverse}
+    case.inputs = tree_map(lambda t: t.numpy(), (params, x, h))
+    case.check()
+
+
+@pytest.mark.parametrize("steps", [{"lengths": [0, 0]}, {"lengths": [1, 0], "checkpoint_every": 1}])
+def test_no_steps_no_state_no_output(steps):
+    x = mg.tensor(np.ones((3, 2, 2)), True, device=DEVICE)
+    h = mg.tensor(np.full((2, 2), 5.0), True, device=DEVICE)
+    ys, state = mg.scan(lambda p, x, s: (s, x * 2.0), None, x, None, lengths=[3, 1])
+    assert state is None and ys.numpy()[:, 1].tolist() == [[2, 2], [0, 0], [0, 0]]
+    ys, state = mg.scan(lambda p, x, s: (s + x, None), None, x, h, **steps)
+    assert ys is None and state.numpy()[:, 0].tolist() == [5 + steps["lengths"][0], 5]
+    d_x, d_h = pull_back([state], [h], [x, h])
+    assert d_h.numpy().tolist() == h.numpy().tolist() and d_x.numpy().sum() == 10 * steps["lengths"][0]
 
 
 @pytest.mark.parametrize("name", ["lstm", "layer_norm_lstm", "input_feeding"])

@@ -34,8 +34,8 @@ class Kernel(Protocol):
     plan: Plan
     dtype: np.dtype
     arrays: Host
-    forward: Any
-    backward: Any
+    forward: Pass
+    backward: Pass
     y_widths: list[int]
     dx_widths: list[int]
 

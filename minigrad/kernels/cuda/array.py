@@ -58,6 +58,8 @@ class DeviceArray:
 
     def reshape(self, shape: Shape) -> Any:
         """Of a contiguous array."""
+        if not self.contiguous:
+            raise ValueError(f"no view {shape} of an array {self.shape} with strides {self.strides}")
         return self.view(tuple(shape), row_major(shape))
 
     def view(self, shape: Shape, strides: Shape, first: int = 0) -> Any:
