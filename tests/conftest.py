@@ -70,7 +70,7 @@ def _gpu():
     return f"{found.got}; {found.do}" if isinstance(found, present.Problem) else ""
 
 
-EMULATOR = ("test_simt", "test_cuda_driver", "test_device_option", "test_cuda_mutants")  # tests of it, not of a GPU
+EMULATOR = ("test_simt", "test_cuda_driver", "test_cuda_benchmarks", "test_device_option", "test_cuda_mutants")  # tests of it, not of a GPU
 NEEDS = {
     "cuda_sim": lambda: "" if find_spec("greenlet") else "no greenlet: pip install 'minigrad[simt]'",
     "offline": _compiler,
