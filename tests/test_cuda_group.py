@@ -12,7 +12,7 @@ import group_mutants
 import memory_cells
 from test_cuda_scan import DEVICE, Case
 
-from minigrad.compiler.cuda.group import GroupLoop, Shape, choose
+from minigrad.compiler.cuda.group import AHEAD, GroupLoop, Shape, choose
 from minigrad.compiler.cuda.ownership import BLOCK, GROUP, NONE
 from minigrad.compiler.fused import kernel_of
 from minigrad.testing import simt
@@ -111,14 +111,23 @@ def test_parts_write_every_number_once(name):
 def test_the_shape_of_a_launch(drawn, batch, itemsize, multiprocessors, limit):
     weights = [(k, tiles * tile, tile) for k, tiles, tile in drawn]
     shape = choose(weights, batch, itemsize, multiprocessors, limit * 1024, 256)
-    total = sum(k * n for k, n, _ in weights) * itemsize
+    total = sum(k * n for k, n, _ in weights)
     if shape is None:
-        assert total > multiprocessors * limit * 1024
+        assert total * itemsize > multiprocessors * limit * 1024 or batch * total > 1 << 20
         return
     assert 1 <= shape.groups <= batch and shape.groups * shape.parts <= multiprocessors
-    assert shape.members % 4 == 0 and shape.shared(weights) * itemsize <= limit * 1024
-    if shape.kept and shape.parts > 1:
-        assert shape._replace(parts=shape.parts - 1).shared(weights) * itemsize > limit * 1024
+    assert shape.members % 4 == 0 and shape.chunk % 4 == 0 and shape.shared(weights) * itemsize <= limit * 1024
+    assert shape.chunk * shape.members * itemsize <= AHEAD * shape.threads
+    fewer = shape._replace(parts=multiprocessors // (shape.groups + 1))
+    if shape.kept and shape.groups < batch and fewer.parts:  # another group would not have room
+        assert fewer.shared(weights) * itemsize > limit * 1024
+
+
+@pytest.mark.parametrize(("batch", "hidden", "expected"), [(1, 64, (1, 1)), (64, 64, (1, 64)), (16, 512, (22, 6)),
+                                                           (1, 1024, (79, 1)), (64, 1024, None)])  # fmt: skip
+def test_the_shapes_of_lstms_on_132_multiprocessors(batch, hidden, expected):
+    shape = choose([(hidden, 4 * hidden, hidden)], batch, 4, 132, 227 * 1024, 256)
+    assert (shape and shape[:2]) == expected
 
 
 # -------------------------------------------------------------------------------------------- results

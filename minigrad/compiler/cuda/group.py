@@ -24,6 +24,9 @@ from minigrad.kernels.cuda.language import cuda, group_barrier
 
 AHEAD = 32  # bytes of an operand that a thread asks for before it needs them
 _LARGE = 2  # times the shared memory of all blocks: more weights than that are not read anew in every step
+# Multiply-adds of a block in a step, by estimate: so many are worth another block to wait for, and more than so many
+# take longer than products launched for themselves, which have larger tiles.
+_WORTH, _MOST = 1 << 16, 1 << 20
 
 
 class Shape(NamedTuple):
@@ -52,8 +55,8 @@ class Shape(NamedTuple):
 
 def choose(weights: list[tuple[int, int, int]], batch: int, itemsize: int, multiprocessors: int, limit: int,
            threads: int) -> Shape | None:  # fmt: skip
-    """The fewest blocks a group whose shared memory, ``limit`` bytes each, holds the weights; None where the weights
-    are so large that a kernel for each product is better."""
+    """Groups of as few blocks as hold the weights in their shared memory, of ``limit`` bytes each, and of more where
+    the batch leaves multiprocessors idle; None where a launch for each product is better."""
 
     def shape(parts: int, kept: bool) -> Shape:
         groups = max(1, min(batch, multiprocessors // parts))
@@ -61,13 +64,14 @@ def choose(weights: list[tuple[int, int, int]], batch: int, itemsize: int, multi
         members = 4 if few else 8
         return Shape(parts, groups, members, AHEAD // itemsize * threads // members, threads, kept)
 
-    for parts in range(1, multiprocessors + 1):
-        found = shape(parts, True)
-        if found.shared(weights) * itemsize <= limit:
-            return found
-    if sum([k * n for k, n, _ in weights]) * itemsize > _LARGE * multiprocessors * limit:
-        return None
-    return shape(multiprocessors, False)
+    numbers = sum([k * n for k, n, _ in weights])
+    fitting = (found for parts in range(1, multiprocessors + 1)
+               if (found := shape(parts, True)).shared(weights) * itemsize <= limit)  # fmt: skip
+    found = next(fitting, shape(multiprocessors, False))
+    work = -(-batch // found.groups) * numbers
+    parts = max(found.parts, min(multiprocessors // found.groups, work // _WORTH))
+    large = not found.kept and numbers * itemsize > _LARGE * multiprocessors * limit
+    return None if large or work > _MOST * parts else found._replace(parts=parts)
 
 
 _TEXT = """M, AHEAD = {members}, {ahead}

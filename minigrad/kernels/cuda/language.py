@@ -47,8 +47,8 @@ load4 = Word("load4", "load4(p, i): p[i], ..., p[i + 3] in one load; i a multipl
 load2 = Word("load2", "load2(p, i): p[i], p[i + 1] in one load; i even")
 store4 = Word("store4", "store4(p, i, (a, b, c, d)): the same as one store")
 store2 = Word("store2", "store2(p, i, (a, b)): the same as one store")
-grid_barrier = Word("grid_barrier", "grid_barrier(counter, target): each block adds 1 to counter[0] (u4) and waits until "
-                    "it is target = blocks * barriers so far, with this one; cooperative launches only")  # fmt: skip
+grid_barrier = Word("grid_barrier", "grid_barrier(counter, target): each block adds 1 to counter[0] (u4), and waits "
+                    "until it is target = blocks * barriers so far, this one too; cooperative launches")  # fmt: skip
 group_barrier = Word("group_barrier", "group_barrier(counters, group, blocks, target): the same among the blocks of a "
                      "group, with counters[group]")  # fmt: skip
 
