@@ -70,7 +70,8 @@ def _gpu():
     return f"{found.got}; {found.do}" if isinstance(found, present.Problem) else ""
 
 
-EMULATOR = ("test_simt", "test_cuda_driver", "test_cuda_benchmarks", "test_device_option", "test_cuda_mutants")  # tests of it, not of a GPU
+EMULATOR = ("test_simt", "test_cuda_driver", "test_cuda_benchmarks", "test_device_option", "test_cuda_mutants")
+# files that need the emulated GPU as it is
 NEEDS = {
     "cuda_sim": lambda: "" if find_spec("greenlet") else "no greenlet: pip install 'minigrad[simt]'",
     "offline": _compiler,
