@@ -13,6 +13,7 @@ import statistics
 import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -259,7 +260,7 @@ def prepare(b: Bench) -> Iterator[Row]:
     jobs = [(kernel.file(dtype), b.device.capability, kernel.threads or THREADS, kernel.max_registers)
             for kernel, dtype in cases]  # fmt: skip
     start = perf_counter()
-    with ProcessPoolExecutor() as pool:
+    with ProcessPoolExecutor(mp_context=get_context("spawn")) as pool:  # a fork would share the GPU
         number = len(set(pool.map(_compile, jobs)))
     yield {"what": "kernels compiled", "number": number, "minigrad": perf_counter() - start}
 
