@@ -25,8 +25,7 @@ class Config:
     cache_dir:    where generated kernels and their machine code are kept; empty means in memory only
     threads:      threads for large kernels; 0 means as many as the machine has; OMP_NUM_THREADS is the default
     keep_memory:  tell the C allocator to keep freed buffers instead of returning them to the system
-    matmul:       products of float32 on a GPU: float32, tf32 or bf16 (tensor cores; about 1e-3 and 1e-2 of relative
-                  error), cublas
+    matmul:       float32 products on a GPU: float32, tf32 or bf16 (relative errors of 3e-4 and 2e-3), or cublas
     vector_bits:  width of the matrix kernel's vectors; 0 means what the processor has
     """
 

@@ -1,9 +1,10 @@
 """Planted faults in CUDA kernels: each changes a line of a kernel's text, and a run on the emulated device must notice.
 
 ``CASES`` says what is run for the kernels whose file's name begins so: pairs of what is found, and how far it may be
-from what is right. The table of the docs is written by ``python tests/cuda_mutants.py``.
+from what is right. ``python tests/cuda_mutants.py > docs/cuda_mutants.md`` writes what notices each fault.
 """
 
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -83,10 +84,14 @@ def caught(mutant: Mutant) -> str:
     return ""
 
 
-def table() -> str:
+def page() -> str:
     """Markdown: every mutant and how it was caught."""
     rows = [f"| `{m.kernel}` | {m.name} | {caught(m) or '**survived**'} |" for m in MUTANTS]
-    return "\n".join(["| kernel | fault | caught by |", "| --- | --- | --- |", *rows])
+    head = ["# Faults planted in CUDA kernels", "",
+            "Each changes a line of a kernel's text, which runs on the emulated device. A test fails if one is not",
+            "noticed (`tests/test_cuda_mutants.py`). Written by `python tests/cuda_mutants.py > docs/cuda_mutants.md`.",
+            "", "| kernel | fault | noticed by |", "| --- | --- | --- |"]  # fmt: skip
+    return "\n".join([*head, *rows]) + "\n"
 
 
 # ------------------------------------------------------------------------------------------------ products
@@ -261,4 +266,4 @@ MUTANTS += [
 # fmt: on
 
 if __name__ == "__main__":
-    print(table())
+    sys.stdout.write(page())

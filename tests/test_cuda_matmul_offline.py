@@ -3,25 +3,23 @@
 import numpy as np
 import pytest
 
-pytestmark = pytest.mark.offline
-INSTALL = "to compile CUDA kernels: pip install 'minigrad[test-cuda]'"
-pytest.importorskip("numba_cuda", reason=INSTALL)
-pytest.importorskip("cuda.pathfinder", reason=INSTALL)
+pytest.importorskip("numba_cuda", reason="to compile CUDA kernels: pip install 'minigrad[test-cuda]'")
 
 from cuda_code import ARCHITECTURES, complaints, look
 
 from minigrad.kernels.cuda.tensor_cores import TENSOR_TILES, shared_bytes
 from minigrad.kernels.cuda.tiles import TILES
 
+pytestmark = pytest.mark.offline
 CASES = [(k, "float32", a) for k in TILES.values() for a in ARCHITECTURES]
 CASES += [(k, "float64", ARCHITECTURES[-1]) for k in TILES.values() if "float64" in k.dtypes]
 
 
 @pytest.mark.parametrize(("kernel", "dtype", "capability"), CASES, ids=lambda x: getattr(x, "name", str(x)))
 def test_tiles(kernel, dtype, capability):
-    found = look(kernel, np.dtype(dtype), capability)
+    found = next(look([(kernel, dtype)], capability))
     assert not complaints(kernel, found)
-    assert found.registers * found.threads * 2 <= 65536  # two blocks at a time on a multiprocessor
+    assert dtype == "float64" or found.registers * found.threads * 2 <= 65536  # two blocks at a time
     multiply, one = "FFMA" if dtype == "float32" else "DFMA", kernel.constants["NUMBERS"]
     assert found.count(multiply) % one == 0 and found.count(multiply) >= one
     # for each k, a thread loads R numbers of A and R of B, 16 bytes at a time
@@ -36,7 +34,7 @@ def test_tiles(kernel, dtype, capability):
 @pytest.mark.parametrize("kind", TENSOR_TILES)
 def test_tensor_tiles(kind, size, capability):
     kernel = TENSOR_TILES[kind][size]
-    found = look(kernel, np.dtype("float32"), capability)
+    found = next(look([(kernel, "float32")], capability))
     assert not complaints(kernel, found)
     assert shared_bytes(kernel) <= 99 * 1024  # what every device with these instructions has for a block
     rows = kernel.constants["ROWS"]

@@ -168,4 +168,5 @@ def matmul(device: Device, a: Array, b: Array) -> Array:
 
 def product_into(device: Device, c: Array, a: Array, b: Array, add: bool = False) -> None:
     """C (m, n), whose columns lie side by side, = or += A (m, k) B (k, n) of any strides."""
+    assert c.shape[1] < 2 or c.strides[1] == 1, f"columns of C {c.shape} by {c.strides}"
     _batches(device, c, a, b, add)

@@ -40,6 +40,17 @@ def put(slab, at, width, along_k, values):
         store4(slab, at, values)
 
 
+def step(slab_a, slab_b, i, x, y, part_a, part_b, total, R, SIDE):
+    """One k, which is at ``i`` in the slabs: the products of R numbers of A and R of B are added to those of C."""
+    for h in range(R // 4):
+        q, to = 4 * h, i + h * 4 * SIDE
+        part_a[q], part_a[q + 1], part_a[q + 2], part_a[q + 3] = load4(slab_a, to + 4 * y)
+        part_b[q], part_b[q + 1], part_b[q + 2], part_b[q + 3] = load4(slab_b, to + 4 * x)
+    for p in range(R):
+        for q in range(R):
+            total[p * R + q] += part_a[p] * part_b[q]
+
+
 def give(c, at, left, whole, add, v0, v1, v2, v3):
     """Four neighbours of a row of C, of which so many columns are left."""
     if add:
@@ -77,7 +88,7 @@ def give_square(c, at, down, across, c_row, whole, add, total, i, R):
 
 def tile(c, a, b, m, n, k, share, split, inner, c_first, c_batch, c_row, c_whole, a_first, a_outer, a_inner, a_row, a_k,
          a_along, a_whole, b_first, b_outer, b_inner, b_row, b_k, b_along, b_whole, add, TILE, R, SIDE, DEPTH, WIDTH,
-         ROOM, NUMBERS):  # fmt: skip
+         ROOM, NUMBERS, STEPS):  # fmt: skip
     """C (m, n) = or += A (m, k) B (n, k)^T: blocks (x, y, z) for the tiles of rows, of columns, and a batch, of which
     number z is (z // inner, z % inner). With ``split`` z is a share of k, which gets a C of its own."""
     slab_a = cuda.shared.array(ROOM, T, alignment=32)
@@ -121,14 +132,12 @@ def tile(c, a, b, m, n, k, share, split, inner, c_first, c_batch, c_row, c_whole
             at_b += DEPTH * b_k
             next_a = fetch(a, at_a, rows_a, depth - k_a, a_row, a_k, a_along, a_whole)
             next_b = fetch(b, at_b, rows_b, depth - k_b, b_row, b_k, b_along, b_whole)
-        for i in range(here, here + DEPTH * WIDTH, WIDTH):
-            for h in range(R // 4):
-                q, to = 4 * h, i + h * 4 * SIDE
-                part_a[q], part_a[q + 1], part_a[q + 2], part_a[q + 3] = load4(slab_a, to + 4 * y)
-                part_b[q], part_b[q + 1], part_b[q + 2], part_b[q + 3] = load4(slab_b, to + 4 * x)
-            for p in range(R):
-                for q in range(R):
-                    total[p * R + q] += part_a[p] * part_b[q]
+        for i in range(here, here + DEPTH * WIDTH, STEPS * WIDTH):
+            step(slab_a, slab_b, i, x, y, part_a, part_b, total, R, SIDE)
+            if STEPS == 4:  # few numbers for a thread: the loop's own instructions would weigh
+                step(slab_a, slab_b, i + WIDTH, x, y, part_a, part_b, total, R, SIDE)
+                step(slab_a, slab_b, i + 2 * WIDTH, x, y, part_a, part_b, total, R, SIDE)
+                step(slab_a, slab_b, i + 3 * WIDTH, x, y, part_a, part_b, total, R, SIDE)
         here = DEPTH * WIDTH - here
         if depth > 0:
             put(slab_a, here + to_a, WIDTH, a_along, next_a)
@@ -164,7 +173,7 @@ def _tile(size: int, of_thread: int, dtypes: tuple[str, ...] = ("float32", "floa
     return Kernel(tile, "T* T* T*" + 25 * " i8", threads=side * side, dtypes=dtypes, name=f"tile_{size}",
                   promises=("LDG.E.128", "STS.128", "STG.E.128"), TILE=size,
                   R=of_thread, SIDE=side, DEPTH=depth, WIDTH=width, ROOM=2 * depth * width,
-                  NUMBERS=of_thread * of_thread)  # fmt: skip
+                  NUMBERS=of_thread * of_thread, STEPS=1 if of_thread == 8 else 4)  # fmt: skip
 
 
 TILES = {128: _tile(128, 8, ("float32",)), 64: _tile(64, 4), 32: _tile(32, 4)}
