@@ -230,6 +230,17 @@ def test_dynamic_memory_is_one_buffer_of_several_dtypes():
     assert run(kernel, 1, 4, zeros(4), shared=32)[0].tolist() == [1.5, 2, 2.5, 3]
 
 
+def test_arrays_are_turned_reshaped_and_read_as_another_dtype():
+    def kernel(x, out):
+        i = cuda.threadIdx.x
+        out.reshape(4)[i] = x.T[i, 1]
+        out[1, :][:] = F(7)
+        assert x.ndim == 2 and x.size == 4 and len(x) == 2 and x.itemsize == 4
+        assert [v for v in x[1]] == [2, 3] and x.view(np.int32)[0, 0] == 0
+
+    assert run(kernel, 1, 2, np.arange(4, dtype=F).reshape(2, 2), zeros(2, 2))[1].tolist() == [[2, 3], [7, 7]]
+
+
 def test_atomics():
     def kernel(out, x):
         i = cuda.grid(1)

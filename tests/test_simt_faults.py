@@ -191,6 +191,13 @@ def test_accesses_outside_of_two_axes_and_of_a_part(races):
     find(simt.BoundsError, r"x\[2\] is outside", part, 1, 1, zeros(2, 3), 0, 2, races=races)
 
 
+def test_a_reshape_that_would_be_a_copy():
+    def kernel(x):
+        x.T.reshape(6)[0] = 1
+
+    find(simt.BoundsError, "x is not contiguous", kernel, 1, 1, zeros(2, 3))
+
+
 def test_neighbours_that_are_not_aligned():
     def kernel(x, i):
         load4(x, i)

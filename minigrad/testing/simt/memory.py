@@ -36,9 +36,6 @@ class Array:
     def __len__(self) -> int:
         return self.shape[0]
 
-    def __iter__(self) -> Any:
-        return (self[i] for i in range(len(self)))
-
     # ------------------------------------------------------------------ access
 
     def __getitem__(self, i: Any) -> Any:
@@ -99,7 +96,10 @@ class Array:
             self[i] = value[i if len(i) > 1 else i[0]] if given else value
 
     def reshape(self, *shape: Any) -> Array:
-        return self.part(self.elements.reshape(*shape))
+        found = self.elements.reshape(*shape)
+        if not np.may_share_memory(found, self.elements):
+            raise BoundsError(f"{self.name} is not contiguous; it cannot be reshaped")
+        return self.part(found)
 
     def view(self, dtype: Any) -> Array:
         return self.part(self.elements.view(dtype_of(dtype)))
