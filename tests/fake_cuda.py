@@ -13,7 +13,7 @@ from types import ModuleType, SimpleNamespace
 
 import numpy as np
 
-from minigrad.testing.simt.runner import run
+from minigrad.testing.simt import run
 
 Code = namedtuple("Code", "cubin entry")
 Capability = namedtuple("Capability", "major minor")
@@ -148,7 +148,7 @@ class Fake:
                 assert name == self.stem
                 return SimpleNamespace(code=self, handle=len(fake.calls))
 
-        LaunchConfig = namedtuple("LaunchConfig", "grid block shmem_size is_cooperative")
+        LaunchConfig = namedtuple("LaunchConfig", "grid cluster block shmem_size is_cooperative")
 
         def launch(stream, config, kernel, *args):
             fake.note("launch", kernel.code.stem, config)

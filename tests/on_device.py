@@ -5,27 +5,20 @@ results come back. So the suites that compare a fast path with its definition co
 """
 
 import functools
-import os
 
 import numpy as np
 import pytest
 
 from minigrad.engine import Operation, Tensor, apply
 from minigrad.engine.tree import tree_map
-from minigrad.errors import DeviceError
 from minigrad.kernels import BACKENDS, named
 from minigrad.ops.methods import to
 
-DEVICE = os.environ.get("MINIGRAD_TEST_DEVICE", "cuda-sim")
-if DEVICE == "cuda-sim":
-    pytest.importorskip("greenlet", reason="the emulated device needs greenlet: pip install 'minigrad[simt]'")
-    from minigrad.testing import simt
+pytest.importorskip("greenlet", reason="the emulated device needs greenlet: pip install 'minigrad[simt]'")
+from minigrad.testing import simt
 
-    simt.device()
-try:
-    named(DEVICE)
-except DeviceError as error:
-    pytest.skip(str(error), allow_module_level=True)
+simt.device()
+DEVICE = "cuda-sim"  # with ``pytest -m gpu`` the name of the GPU (conftest.py)
 
 
 def laid_out(x):

@@ -11,6 +11,7 @@ import pytest
 
 import minigrad
 import minigrad.models
+from minigrad.errors import DeviceError
 from minigrad.ops import REGISTRY
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -61,7 +62,11 @@ def test_page(page):
 
 @pytest.mark.parametrize("name", sorted(set(modules())))
 def test_docstrings(name):
-    assert doctest.testmod(importlib.import_module(name), optionflags=FLAGS).failed == 0
+    try:
+        module = importlib.import_module(name)
+    except DeviceError as error:  # what compiles for a GPU, without the packages for it
+        pytest.skip(str(error))
+    assert doctest.testmod(module, optionflags=FLAGS).failed == 0
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: str(p.relative_to(ROOT)))

@@ -11,12 +11,14 @@ from __future__ import annotations
 import contextlib
 import re
 import threading
+import warnings
 from types import SimpleNamespace
 from typing import NamedTuple
 
 import numpy as np
 
 from minigrad.errors import DeviceError, describe
+from minigrad.kernels.cuda import present
 
 if not hasattr(np, "row_stack"):  # numba-cuda 0.30 asks for it; NumPy 2.5 took it away
     np.row_stack = np.vstack
@@ -24,9 +26,13 @@ if not hasattr(np, "row_stack"):  # numba-cuda 0.30 asks for it; NumPy 2.5 took 
 from numba import types
 
 try:
-    import _numba_cuda_redirector  # noqa: F401  (also where its .pth file is not read: pip install --target)
-    from numba import cuda
-    from numba.cuda import dispatcher
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # numba-cuda 0.30 is older than NumPy 2.5, which warns of dates
+        import _numba_cuda_redirector  # noqa: F401  (also where its .pth file is not read: pip install --target)
+        from numba import cuda
+        from numba.cuda import cgutils, dispatcher  # noqa: F401  (for vocabulary.py, as are the next)
+        from numba.cuda.extending import intrinsic  # noqa: F401
+        from numba.cuda.typing import signature  # noqa: F401
 
     if getattr(cuda, "implementation", "") != "NVIDIA":
         raise ImportError("numba's own CUDA target, which is no longer kept up")
@@ -94,12 +100,18 @@ def lower(text: str, stem: str, takes, capability, threads: int, max_registers=N
 
 def build(text: str, stem: str, takes, capability, threads: int = 0, max_registers: int | None = None) -> Code:
     """Machine code of the kernel for arguments of these types (``numba_type``)."""
-    with _COMPILING:
-        ir = lower(text, stem, takes, capability, threads, max_registers)
-        options = LinkerOptions(arch=architecture(capability), link_time_optimization=True, ptxas_options=["-v"])
-        linker = Linker(ObjectCode.from_ltoir(ir), options=options)
-        cubin = linker.link("cubin").code
-        log = linker.get_info_log()
+    try:
+        with _COMPILING:
+            ir = lower(text, stem, takes, capability, threads, max_registers)
+            options = LinkerOptions(arch=architecture(capability), link_time_optimization=True, ptxas_options=["-v"])
+            linker = Linker(ObjectCode.from_ltoir(ir), options=options)
+            cubin = linker.link("cubin").code
+            log = linker.get_info_log()
+    except RuntimeError as error:
+        missing = present.packages()
+        if missing is None:
+            raise
+        raise DeviceError(describe("cuda", *missing)) from error
     stack, stores, loads, registers = map(int, _REPORT.search(log).groups())
     shared = _SHARED.search(log)
     return Code(bytes(cubin), stem, registers, stack, stores + loads, int(shared[1]) if shared else 0)

@@ -158,7 +158,7 @@ class Gpu(Device):
     def foreign(self, x: Any) -> GpuArray:
         """Another package's array on this GPU, by DLPack or ``__cuda_array_interface__``, as it lies there."""
         view = self.utils.StridedMemoryView.from_any_interface(x, stream_ptr=int(self.stream.handle))
-        dtype = np.dtype(view.dtype)
+        dtype = np.dtype(view.dtype if view.dtype is not None else "V2")  # None: bfloat16 and others of no NumPy
         if dtype.kind not in "fiub" or view.device_id != self.card.device_id:
             got = f"{dtype} on GPU {view.device_id}"
             raise DtypeError(describe("tensor", got, f"numbers on GPU {self.card.device_id}", "convert it first"))
@@ -187,9 +187,8 @@ class Gpu(Device):
         if found is None:
             if len(self._configs) > 4096:  # sizes that never come back must not pile up
                 self._configs.clear()
-            found = self._configs[key] = self.core.LaunchConfig(
-                grid=grid, block=threads, shmem_size=shared, is_cooperative=cooperative
-            )
+            # grid, cluster, block, shared memory, cooperative: cuda-core 1.0 gave the last one another name
+            found = self._configs[key] = self.core.LaunchConfig(grid, None, threads, shared, cooperative)
         self._last = compiled.name
         if shared > compiled.shared:
             most = self.driver.CUfunction_attribute.CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
@@ -224,7 +223,7 @@ class Gpu(Device):
     def seconds(self, run: Callable[[], Any]) -> float:
         """By the clock of the GPU, from events before and after."""
         self._enter()
-        before, after = (self.card.create_event(self.core.EventOptions(timing_enabled=True)) for _ in range(2))
+        before, after = (self.card.create_event(self.core.EventOptions(True)) for _ in range(2))  # timed
         self.stream.record(before)
         run()
         self.stream.record(after)

@@ -13,11 +13,8 @@ from math import copysign, cos, erf, exp, expm1, fabs, log, log1p, sin, sqrt  # 
 import numpy as np
 from llvmlite import ir
 from numba import types
-from numba.cuda import cgutils
-from numba.cuda.extending import intrinsic
-from numba.cuda.typing import signature
 
-from minigrad.kernels.cuda.compile import cuda
+from minigrad.kernels.cuda.compile import cgutils, cuda, intrinsic, signature
 from minigrad.kernels.cuda.language import INSTRUCTIONS, Instruction
 
 _TYPES = {"f4": types.float32, "f8": types.float64, "i4": types.int32, "u4": types.uint32, "u8": types.uint64}
