@@ -159,7 +159,7 @@ class Gpu(Device):
         """Another package's array on this GPU, by DLPack or ``__cuda_array_interface__``, as it lies there."""
         view = self.utils.StridedMemoryView.from_any_interface(x, stream_ptr=int(self.stream.handle))
         dtype = np.dtype(view.dtype if view.dtype is not None else "V2")  # None: bfloat16 and others of no NumPy
-        if dtype.kind not in "fiub" or view.device_id != self.card.device_id:
+        if dtype.kind not in "fiub" or dtype == np.float16 or view.device_id != self.card.device_id:
             got = f"{dtype} on GPU {view.device_id}"
             raise DtypeError(describe("tensor", got, f"numbers on GPU {self.card.device_id}", "convert it first"))
         return self.array_type(Memory(None, x, view.ptr, 0), tuple(view.shape), dtype, view.strides)
