@@ -76,7 +76,7 @@ def test_a_device_is_left_even_by_an_error():
 
 def test_cotangents_and_directions_go_where_the_result_is():
     x = mg.tensor(X, requires_grad=True, device=DEVICE)
-    y, pull = mg.vjp(mg.tanh, x)
+    _, pull = mg.vjp(mg.tanh, x)
     assert pull(np.ones_like(X))[0].device == DEVICE
     assert mg.jvp(mg.tanh, (x,), (np.ones_like(X),))[1].device == DEVICE
     assert mg.hvp(lambda x: mg.tanh(x).sum(), x, np.ones_like(X)).device == DEVICE

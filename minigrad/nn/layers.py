@@ -44,8 +44,8 @@ class Embedding(Module):
 
     With ``sparse``, the gradient of a large table is only the rows that were read, ``backward`` and the optimiser touch
     no others, and the optimiser writes into the table. SGD and Adagrad then step as ever; of Adam, AdamW, RMSprop,
-    momentum and weight decay the rows that were not read see nothing (as PyTorch's SparseAdam). That is so on the CPU; on
-    any other device ``sparse`` changes nothing, and every row is stepped.
+    momentum and weight decay the rows that were not read see nothing (as PyTorch's SparseAdam). On a GPU ``sparse``
+    changes nothing: every row is stepped.
 
     >>> import minigrad as mg
     >>> mg.nn.Embedding(10, 4, generator=0)([[1, 2, 3]]).shape
