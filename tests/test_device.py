@@ -107,6 +107,14 @@ def test_an_optimiser_that_was_made_before_its_model_moved_says_so(there):
             adam.step()
 
 
+def test_an_average_that_was_made_before_its_model_moved_says_so():
+    layer = mg.nn.Linear(3, 2)
+    average = mg.optim.Average(layer.parameters())
+    layer.to(DEVICE)
+    with pytest.raises(DeviceError, match=r"\[Average\] got a parameter on .*make it after model.to"):
+        average.update()
+
+
 @pytest.mark.parametrize("device", ["cpu", DEVICE])
 @pytest.mark.parametrize("dtype", ["int64", "bool"])
 def test_masks_are_drawn_for_floats_only(dtype, device):
