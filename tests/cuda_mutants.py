@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, NamedTuple
 
+import group_mutants
 import numpy as np
 
 from minigrad.kernels.cuda import matmul
@@ -87,9 +88,12 @@ def caught(mutant: Mutant) -> str:
 def page() -> str:
     """Markdown: every mutant and how it was caught."""
     rows = [f"| `{m.kernel}` | {m.name} | {caught(m) or '**survived**'} |" for m in MUTANTS]
+    found = [(m, group_mutants.caught(m) or "**survived**") for m in group_mutants.MUTANTS]
+    rows += [f"| a cell: `{m.cell}` | {m.what} | {how} |" for m, how in found]
     head = ["# Faults planted in CUDA kernels", "",
             "Each changes a line of a kernel's text, which runs on the emulated device. A test fails if one is not",
-            "noticed (`tests/test_cuda_mutants.py`). Written by `python tests/cuda_mutants.py > docs/cuda_mutants.md`.",
+            "noticed (`tests/test_cuda_mutants.py`, `tests/test_cuda_group.py`). Written by",
+            "`python tests/cuda_mutants.py > docs/cuda_mutants.md`.",
             "", "| kernel | fault | noticed by |", "| --- | --- | --- |"]  # fmt: skip
     return "\n".join([*head, *rows]) + "\n"
 

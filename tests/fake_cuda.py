@@ -25,6 +25,7 @@ class CUDAError(Exception):
 
 class CUresult(enum.IntEnum):
     CUDA_SUCCESS = 0
+    CUDA_ERROR_INVALID_VALUE = 1
     CUDA_ERROR_ILLEGAL_ADDRESS = 700
 
 
@@ -34,7 +35,7 @@ class Fake:
     def __init__(self, capability=(9, 0), memory=1 << 30):
         self.capability, self.total, self.used = Capability(*capability), memory, 0
         self.calls, self.fail = [], {}
-        self.builds = 0
+        self.builds, self.pinned = 0, False  # whether the memory of the host is
         self.starts, self.blocks = [], {}  # addresses, and the memory there
 
     def note(self, name, *args):
@@ -115,7 +116,9 @@ class Fake:
         class Device:
             def __init__(self, device_id=None):
                 self.device_id, self.compute_capability = device_id, fake.capability
-                self.properties = SimpleNamespace(multiprocessor_count=2, max_shared_memory_per_block_optin=232448)
+                self.properties = SimpleNamespace(
+                    multiprocessor_count=2, max_shared_memory_per_block_optin=232448,
+                    pageable_memory_access_uses_host_page_tables=False)  # fmt: skip
 
             def set_current(self, ctx=None):
                 fake.note("set_current")
@@ -189,6 +192,9 @@ class Fake:
             ctypes.memmove(to, fake.memory(at)[:size].tobytes(), size)
             return (fake.fail.get("copy out", CUresult.CUDA_SUCCESS),)
 
+        def attribute_of(attribute, at):
+            return (CUresult.CUDA_SUCCESS, 1) if fake.pinned else (CUresult.CUDA_ERROR_INVALID_VALUE, None)
+
         def set_attribute(attribute, value, kernel, device):
             fake.note("cuKernelSetAttribute", attribute, value)
             return (CUresult.CUDA_SUCCESS,)
@@ -200,6 +206,8 @@ class Fake:
         bindings.driver = SimpleNamespace(
             cuMemcpyHtoDAsync=copy_in, cuMemcpyDtoHAsync=copy_out, cuKernelSetAttribute=set_attribute,
             cuMemGetInfo=lambda: (CUresult.CUDA_SUCCESS, fake.total - fake.used, fake.total),
+            cuPointerGetAttribute=attribute_of,
+            CUpointer_attribute=SimpleNamespace(CU_POINTER_ATTRIBUTE_MEMORY_TYPE=2),
             CUfunction_attribute=SimpleNamespace(CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES=8),
         )  # fmt: skip
         parent, compiling = ModuleType("cuda"), ModuleType("minigrad.kernels.cuda.compile")

@@ -1,10 +1,16 @@
 """Faults that a kernel for all steps may have, planted in its text; the tests must find every one."""
 
 import hashlib
+from contextlib import contextmanager
 from typing import NamedTuple
+from unittest.mock import patch
 
+from test_cuda_scan import Case
+
+from minigrad.compiler.cuda.group import GroupLoop, Shape
 from minigrad.kernels.cuda.kernel import File, Kernel
 from minigrad.testing import simt
+from minigrad.testing.simt import KernelError
 
 
 class Mutant(NamedTuple):
@@ -53,18 +59,42 @@ MUTANTS = [
 ]  # fmt: skip
 
 
-def plant(mutant, monkeypatch):
-    """From now on kernels are compiled with the fault; the list that is returned gets those that have it."""
-    original, planted = Kernel.file, []
+def case(mutant):
+    return Case(mutant.cell, 3, 7, 2, 5, lengths=[2, 3, 0, 1, 3, 3, 2])
+
+
+@contextmanager
+def shaped(mutant):
+    """Every loop has the shape that the fault wants."""
+    with patch.object(GroupLoop, "shape", lambda *_: Shape(mutant.parts, 2, 4, 4, 64, True)):
+        yield
+
+
+@contextmanager
+def planted(mutant):
+    """From now on kernels are compiled with the fault."""
+    original, met = Kernel.file, []
 
     def file(self, *args):
         found = original(self, *args)
         if mutant.old not in found.text:
             return found
         text = found.text.replace(mutant.old, mutant.new)
-        planted.append(self)
+        met.append(self)
         return File(f"{found.stem}_{hashlib.sha256(text.encode()).hexdigest()[:8]}", text, found.takes)
 
-    monkeypatch.setattr(Kernel, "file", file)
-    monkeypatch.setattr(simt.device(), "_compiled", {})
-    return planted
+    with patch.object(Kernel, "file", file), patch.object(simt.device(), "_compiled", {}):
+        yield
+    assert met, f"{mutant.what}: '{mutant.old}' is no longer in the kernels"
+
+
+def caught(mutant):
+    """How a run shows that something is wrong; "" if it does not."""
+    with shaped(mutant), planted(mutant):
+        try:
+            case(mutant).check()
+        except KernelError as error:
+            return type(error).__name__
+        except AssertionError as error:
+            return "NaN" if "nan" in str(error) else "wrong numbers"
+    return ""

@@ -28,6 +28,7 @@ from minigrad.kernels import cuda as package
 from minigrad.kernels.cuda import driver, present
 from minigrad.kernels.cuda.kernel import KERNELS, Kernel
 from minigrad.kernels.cuda.language import cuda
+from minigrad.kernels.cuda.loops import is_aligned
 from minigrad.kernels.cuda.memory import Pool, size_class
 
 pytestmark = pytest.mark.cuda_sim
@@ -226,7 +227,10 @@ def test_other_packages_take_arrays_without_a_copy(fake):
                     "stream": 77}  # fmt: skip
     assert x.transpose((1, 0)).__cuda_array_interface__["strides"] == (4, 16)
     assert x.cut((1,)).__cuda_array_interface__["data"][0] == x.address + 16
-    assert x.__dlpack_device__() == (2, 0) and x.__dlpack__(stream=1) == ("capsule", x.address, 1)
+    assert x.__dlpack_device__() == (2, 0) and x.__dlpack__(stream=-1) == ("capsule", x.address, -1)
+    assert not fake.named("sync")
+    assert x.__dlpack__(stream=1) == ("capsule", x.address, 1) and x.__dlpack__() == ("capsule", x.address, None)
+    assert len(fake.named("sync")) == 2  # cuda.core lets no stream wait
 
 
 def test_arrays_of_other_packages_are_copied(fake):
@@ -235,6 +239,7 @@ def test_arrays_of_other_packages_are_copied(fake):
     other = SimpleNamespace(__cuda_array_interface__=own.__cuda_array_interface__)
     x = mg.tensor(other, device="cuda")
     assert np.array_equal(x, np.arange(12).reshape(3, 4).T) and x.data.address != own.address
+    assert fake.calls[-1] == ("sync",)  # the other package may write there from now on
     assert mg.tensor(other).device == "cuda"
     with pytest.raises(DeviceError, match="an array on a GPU"):
         mg.tensor(other, device="cpu")
@@ -255,6 +260,27 @@ def test_arrays_of_other_packages_follow_the_rules_of_dtypes(fake):
     assert y.dtype == np.float64 and y.requires_grad and np.array_equal(y, np.arange(6))
     with pytest.raises(DtypeError, match="requires_grad with dtype int32"):
         mg.tensor(other, requires_grad=True)
+
+
+@given(first=st.integers(0, 130))
+def test_arrays_of_other_packages_may_begin_anywhere(first):
+    fake, patch = Fake(), pytest.MonkeyPatch()
+    with patch.context() as p:
+        for name, module in fake.modules().items():
+            p.setitem(sys.modules, name, module)
+        device = driver.Gpu()
+        whole = device.put(np.zeros(200, FLOAT))
+        told = whole.cut((slice(first, None),)).__cuda_array_interface__
+        x = device.foreign(SimpleNamespace(__cuda_array_interface__=told))
+        assert x.address == whole.address + 4 * first and is_aligned(x) == (first % 4 == 0)
+
+
+def test_only_from_pinned_memory_an_upload_waits(fake):
+    device = gpu()
+    for fake.pinned in (False, True):
+        assert np.array_equal(device.download(device.put(np.arange(3, dtype=FLOAT))), [0, 1, 2])
+    assert [c[0] for c in fake.calls if c[0] in ("cuMemcpyHtoDAsync", "sync")] == [
+        "cuMemcpyHtoDAsync", "sync", "cuMemcpyHtoDAsync", "sync", "sync"]  # fmt: skip
 
 
 # ------------------------------------------------------------------------------------------------ machine code on disk

@@ -113,6 +113,23 @@ def test_more_matrices_than_a_grid_has(device, monkeypatch):
         close(down(device, matmul.matmul(device, device.put(a), device.put(b))), a, b)
 
 
+def test_more_columns_than_a_grid_has(device, monkeypatch):
+    monkeypatch.setattr(matmul, "WIDE", 32)
+    random = np.random.default_rng(0)
+    for batch in ((), (2,), (3, 2, 2)):
+        a, b = random.standard_normal((*batch, 2, 3)), random.standard_normal((*batch, 3, 70))
+        close(down(device, matmul.matmul(device, device.put(a), device.put(b))), a, b)
+
+
+def test_a_batch_into_columns_of_another_array(device):
+    random = np.random.default_rng(0)
+    a, b, c = (random.standard_normal(s) for s in ((3, 2, 4), (3, 4, 5), (3, 2, 9)))
+    into = device.put(c)
+    matmul.product_into(device, into.cut((..., slice(2, 7))), device.put(a), device.put(b))
+    c[..., 2:7] = a @ b
+    np.testing.assert_allclose(device.download(into), c, rtol=1e-12)
+
+
 @pytest.mark.parametrize(("size", "dtype"), [(128, "float32"), (64, "float32"), (64, "float64")])
 def test_larger_tiles(device, chosen, size, dtype):
     random = np.random.default_rng(size)

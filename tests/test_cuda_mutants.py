@@ -6,6 +6,7 @@ import pytest
 
 pytest.importorskip("greenlet", reason="the emulated device needs greenlet: pip install 'minigrad[simt]'")
 
+import group_mutants
 from cuda_mutants import CASES, MUTANTS, Mutant, caught
 
 pytestmark = pytest.mark.cuda_sim
@@ -24,6 +25,7 @@ def test_no_mutant_survives(mutant):
 def test_the_table_of_the_docs_has_every_mutant():
     page = (Path(__file__).parents[1] / "docs" / "cuda_mutants.md").read_text()
     missing = [m for m in MUTANTS if f"| `{m.kernel}` | {m.name} |" not in page]
+    missing += [m for m in group_mutants.MUTANTS if f"| a cell: `{m.cell}` | {m.what} |" not in page]
     assert not missing, "run: python tests/cuda_mutants.py > docs/cuda_mutants.md"
     assert "survived" not in page
 

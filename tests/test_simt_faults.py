@@ -32,6 +32,12 @@ def find(error, match, kernel, grid, block, *args, **options):
     return str(found.value)
 
 
+def test_grids_larger_than_a_gpu_takes():
+    for grid in ((1, 65536), (1, 1, 65536), (2**31,)):
+        with pytest.raises(ValueError, match="blocks at most"):
+            simt.run(lambda: None, grid, 1)
+
+
 # ------------------------------------------------------------------------------------------------ races
 
 

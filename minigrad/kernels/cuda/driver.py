@@ -52,9 +52,12 @@ class GpuArray(DeviceArray):
     def __dlpack_device__(self) -> tuple[int, int]:
         return 2, self.device.card.device_id  # kDLCUDA
 
-    def __dlpack__(self, **options: Any) -> Any:
+    def __dlpack__(self, *, stream: int | None = None, **options: Any) -> Any:
+        """``cuda.core`` lets no stream of the consumer wait, so the host does, but where it asks not to (-1)."""
+        if stream != -1:
+            self.device.synchronize()
         view = self.device.utils.StridedMemoryView.from_cuda_array_interface(self, stream_ptr=-1)
-        return view.__dlpack__(**options)
+        return view.__dlpack__(stream=stream, **options)
 
 
 class Loaded:
@@ -97,6 +100,8 @@ class Gpu(Device):
         found, has = self.card.compute_capability, self.card.properties
         self.capability = (*found, "a") if found >= (9, 0) else tuple(found)
         self.multiprocessors, self.shared_limit = has.multiprocessor_count, has.max_shared_memory_per_block_optin
+        self._shares = has.pageable_memory_access_uses_host_page_tables
+        self._kind_of_memory = driver.CUpointer_attribute.CU_POINTER_ATTRIBUTE_MEMORY_TYPE
         _, total = self._ask("cuMemGetInfo")
         self.pool = Pool(self._buffer, total // 2)
         self._configs: dict[tuple, Any] = {}
@@ -144,9 +149,14 @@ class Gpu(Device):
         return _address(x)
 
     def upload(self, to: GpuArray, values: np.ndarray) -> None:
-        """The driver has copied the values, or put them aside, when this returns."""
+        """The driver has copied the values, or put them aside, when this returns; from memory that the GPU reads
+        itself (pinned, or all of the host's where they share their page tables) it copies later."""
         self._enter()
-        self._ask("cuMemcpyHtoDAsync", to.address, values.ctypes.data, values.nbytes, self.stream.handle)
+        at = values.ctypes.data
+        self._ask("cuMemcpyHtoDAsync", to.address, at, values.nbytes, self.stream.handle)
+        pinned, _ = self.driver.cuPointerGetAttribute(self._kind_of_memory, at)  # an error where the driver does not know it
+        if self._shares or not int(pinned):
+            self.synchronize()
 
     def download(self, x: GpuArray) -> np.ndarray:
         self._enter()
@@ -156,13 +166,15 @@ class Gpu(Device):
         return out
 
     def foreign(self, x: Any) -> GpuArray:
-        """Another package's array on this GPU, by DLPack or ``__cuda_array_interface__``, as it lies there."""
+        """Another package's array on this GPU, by DLPack or ``__cuda_array_interface__``, as it lies there: memory is
+        counted from a multiple of 512 bytes on, as is our own, so that the offset tells what is aligned."""
         view = self.utils.StridedMemoryView.from_any_interface(x, stream_ptr=int(self.stream.handle))
         dtype = np.dtype(view.dtype if view.dtype is not None else "V2")  # None: bfloat16 and others of no NumPy
         if dtype.kind not in "fiub" or dtype == np.float16 or view.device_id != self.card.device_id:
             got = f"{dtype} on GPU {view.device_id}"
             raise DtypeError(describe("tensor", got, f"numbers on GPU {self.card.device_id}", "convert it first"))
-        return self.array_type(Memory(None, x, view.ptr, 0), tuple(view.shape), dtype, view.strides)
+        at = view.ptr % 512
+        return self.array_type(Memory(None, view, view.ptr - at, 0), tuple(view.shape), dtype, view.strides, at)
 
     # ------------------------------------------------------------------ kernels
 
@@ -215,6 +227,7 @@ class Gpu(Device):
         return run
 
     def synchronize(self) -> None:
+        self._enter()
         try:
             self.stream.sync()
         except Exception as error:
@@ -233,9 +246,11 @@ class Gpu(Device):
 
 class GpuBackend(Backend):
     def from_numpy(self, x: Any) -> GpuArray:
-        if not isinstance(x, self.array_type) and on_gpu(x):
-            x = self.device.foreign(x)
-        return super().from_numpy(x)
+        if isinstance(x, self.array_type) or not on_gpu(x):
+            return super().from_numpy(x)
+        found = self.copy(self.device.foreign(x))
+        self.device.synchronize()  # afterwards its owner may give its memory to kernels on another stream
+        return found
 
 
 @cache

@@ -23,7 +23,8 @@ from minigrad.kernels.cuda.tiles import ADD_SHARES, TILES
 Array = Any  # DeviceArray
 KINDS = ("float32", *TENSOR_TILES, "cublas")  # values of MINIGRAD_MATMUL
 SHARE = 256  # of k, at the least, for each block of those that share a tile of C
-MOST = 65535  # matrices of a batch in one launch
+MOST = 65535  # matrices of a batch in one launch: a grid has no more blocks along its third axis, nor its second
+WIDE = 32 * MOST  # columns in one launch
 
 
 def tiles(device: Device, dtype: np.dtype) -> dict[int, Kernel]:
@@ -106,8 +107,9 @@ def merged(shape: Shape, *strides: Shape) -> tuple[list[int], list[list[int]]]:
 def _launch(device: Device, c: Array, first: int, m: int, n: int, k: int, a: Operand, b: Operand, outer: int,
             inner: int, add: bool) -> None:  # fmt: skip
     """C from element ``first`` on = or += A B, for a batch of two axes."""
+    c_batch = c.strides[-3] if outer * inner > 1 else 0
     library = config.matmul == "cublas" and device.name == "cuda" and not device.recording
-    if library and cublas.of(device).product(c, first, m, n, k, a, b, outer, inner, add):
+    if library and c_batch in (0, m * n) and cublas.of(device).product(c, first, m, n, k, a, b, outer, inner, add):
         return
     kernels = tiles(device, c.dtype)
     size, shares = choose(kernels, m, n, k, outer * inner, device.multiprocessors)
@@ -116,9 +118,9 @@ def _launch(device: Device, c: Array, first: int, m: int, n: int, k: int, a: Ope
     shares = -(-k // share) if k else 1
     grid = -(-m // size), -(-n // size)
     if shares == 1:
-        whole = aligned(c, first, m * n if outer * inner > 1 else 0, c.strides[-2])
-        device.launch(kernel, c.dtype, (*grid, outer * inner), c, a.array, b.array, m, n, k, k, 0, inner, first, m * n,
-                      c.strides[-2], int(whole), *a.arguments(), *b.arguments(), int(add),
+        whole = aligned(c, first, c_batch, c.strides[-2])
+        device.launch(kernel, c.dtype, (*grid, outer * inner), c, a.array, b.array, m, n, k, k, 0, inner, first,
+                      c_batch, c.strides[-2], int(whole), *a.arguments(), *b.arguments(), int(add),
                       shared=shared_bytes(kernel))  # fmt: skip
         return
     parts = device.empty((shares, m, n), c.dtype)
@@ -129,9 +131,14 @@ def _launch(device: Device, c: Array, first: int, m: int, n: int, k: int, a: Ope
 
 
 def _batches(device: Device, c: Array, a: Array, b: Array, add: bool) -> None:
-    """C, a contiguous batch of matrices or one matrix with rows of any stride, = or += A B; equal leading sizes."""
+    """C, a batch of matrices at equal distances or one matrix, with rows of any stride, = or += A B; equal leading
+    sizes."""
     m, k, n = a.shape[-2], a.shape[-1], b.shape[-1]
     if not c.size:
+        return
+    if n > WIDE:
+        for part in (slice(j, j + WIDE) for j in range(0, n, WIDE)):
+            _batches(device, c.cut((..., part)), a, b.cut((..., part)), add)
         return
     sizes, (at_a, at_b) = merged(a.shape[:-2], a.strides[:-2], b.strides[:-2])
     sizes, at_a, at_b = [1, 1, *sizes], [0, 0, *at_a], [0, 0, *at_b]
@@ -144,7 +151,7 @@ def _batches(device: Device, c: Array, a: Array, b: Array, add: bool) -> None:
     y = _operand(b, b.strides[-1], b.strides[-2], *at_b[-2:])
     for i, index in enumerate(np.ndindex(*left)):  # a third axis and more: launches of their own
         here_a, here_b = (sum(j * s for j, s in zip(index, at)) for at in (at_a, at_b))
-        _launch(device, c, i * outer * inner * m * n, m, n, k, x._replace(first=x.first + here_a),
+        _launch(device, c, i * outer * inner * c.strides[-3] if i else 0, m, n, k, x._replace(first=x.first + here_a),
                 y._replace(first=y.first + here_b), outer, inner, add)  # fmt: skip
 
 
@@ -167,6 +174,6 @@ def matmul(device: Device, a: Array, b: Array) -> Array:
 
 
 def product_into(device: Device, c: Array, a: Array, b: Array, add: bool = False) -> None:
-    """C (m, n), whose columns lie side by side, = or += A (m, k) B (k, n) of any strides."""
-    assert c.shape[1] < 2 or c.strides[1] == 1, f"columns of C {c.shape} by {c.strides}"
+    """C (..., m, n), whose columns lie side by side, = or += A (..., m, k) B (..., k, n) of any strides."""
+    assert c.shape[-1] < 2 or c.strides[-1] == 1, f"columns of C {c.shape} by {c.strides}"
     _batches(device, c, a, b, add)

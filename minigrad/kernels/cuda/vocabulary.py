@@ -30,7 +30,8 @@ def kernel(function):
 
 
 def _instruction(x: Instruction):
-    """An intrinsic that is one PTX instruction; several results come as a tuple."""
+    """An intrinsic that is one PTX instruction; several results come as a tuple. It is convergent: a warp may execute it
+    as one (mma.sync, ldmatrix.sync), so it does not go where only some of the lanes pass."""
     takes = [_TYPES[t] for t in x.takes]
     if len(x.gives) > 1:
         gives = types.UniTuple(_TYPES[x.gives[0]], len(x.gives))
@@ -43,7 +44,8 @@ def _instruction(x: Instruction):
     def generate(context, builder, found, values):
         values = [context.cast(builder, v, a, b) for v, a, b in zip(values, found.args, takes)]
         type_ = ir.FunctionType(result, [_LLVM[t] for t in x.takes])
-        out = builder.call(ir.InlineAsm(type_, x.asm, ",".join(constraints), side_effect=x.ordered), values)
+        asm = ir.InlineAsm(type_, x.asm, ",".join(constraints), side_effect=x.ordered)
+        out = builder.call(asm, values, attrs=("convergent",))
         if not x.gives:
             return context.get_dummy_value()
         if len(x.gives) == 1:

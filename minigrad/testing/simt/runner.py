@@ -103,6 +103,8 @@ class Launch:
         self.kernel, self.args, self.grid, self.shape = kernel, args, dim3(grid), dim3(threads)
         if self.shape.size > 1024:
             raise ValueError(f"a block has 1024 threads at most, not {self.shape.size}")
+        if self.grid.x >= 2**31 or max(self.grid.y, self.grid.z) > 65535:
+            raise ValueError(f"a grid has 2^31 - 1, 65535 and 65535 blocks at most, not {self.grid}")
         if shared > shared_limit:
             raise BoundsError(f"{shared} bytes of shared memory; a block may have {shared_limit}")
         self.shared, self.limit, self.shared_limit, self.cooperative = shared, limit, shared_limit, cooperative
