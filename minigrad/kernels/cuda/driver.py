@@ -154,7 +154,7 @@ class Gpu(Device):
         self._enter()
         at = values.ctypes.data
         self._ask("cuMemcpyHtoDAsync", to.address, at, values.nbytes, self.stream.handle)
-        pinned, _ = self.driver.cuPointerGetAttribute(self._kind_of_memory, at)  # an error where the driver does not know it
+        pinned, _ = self.driver.cuPointerGetAttribute(self._kind_of_memory, at)  # or an error: it does not know it
         if self._shares or not int(pinned):
             self.synchronize()
 
