@@ -251,17 +251,18 @@ def complaints(kernel, found):
 HEAD = """# The CUDA kernels as compiled
 
 Every kernel that the operations, their gradients and the recurrent layers launch, compiled without a GPU by the same
-path as on one, for sm_90a. `tests/test_cuda_offline.py` compiles them for sm_75, sm_80 and sm_90a, and asserts: no
-spilled registers, no stack, no more registers than a block can have, no float64 instruction in a kernel of float32
-(but for sums that are meant to be kept in float64; CUDA's own sin and cos reduce large angles in float64 and in an
-array of a thread), and the instructions that a kernel promises.
+path as on one, for sm_75, sm_80 and sm_90a. `tests/test_cuda_offline.py` compiles them again and asserts: no spilled
+registers, no stack, no more registers than a block can have, no float64 instruction in a kernel of float32 (but for
+sums that are meant to be kept in float64; CUDA's own sin and cos reduce large angles in float64 and in an array of a
+thread), and the instructions that a kernel promises.
 
-The hash of the text, registers of a thread, bytes of shared memory that the compiler lays out for a block, and how many
-of some instructions the machine code has. Written by `python tests/cuda_code.py` with
+The hash of the text; registers of a thread on each architecture, where it has the kernel's instructions; bytes of
+shared memory that the compiler lays out for a block; how many of some instructions the code for sm_90a has. Written by
+`python tests/cuda_code.py` with
 {versions}.
 
-| kernel | text | dtype | threads | registers | shared | notable instructions |
-| --- | --- | --- | ---: | ---: | ---: | --- |
+| kernel | text | dtype | threads | sm_75 | sm_80 | sm_90a | shared | notable instructions |
+| --- | --- | --- | ---: | ---: | ---: | ---: | ---: | --- |
 """
 
 
@@ -269,23 +270,41 @@ def versions():
     return ", ".join(f"{p} {metadata.version(p)}" for p in PACKAGES)
 
 
+def name(x):
+    """The beginning of the row of a kernel."""
+    return f"| `{x.name}` | {x.text} | {x.dtype} | {x.threads}"
+
+
+def rows(text):
+    """{beginning: cells behind it} of the table in a page."""
+    lines = [line.split(" | ") for line in text.splitlines() if line.startswith("| `")]
+    return {" | ".join(cells[:4]): [c.removesuffix(" |") for c in cells[4:]] for cells in lines}
+
+
+def cells(x):
+    """What the table says of a kernel on one architecture: {column: text}."""
+    found = {ARCHITECTURES.index(x.capability): str(x.registers)}
+    if x.capability == ARCHITECTURES[-1]:
+        notes = ", ".join(f"{n} {short}" for start, short in NOTABLE if (n := x.count(start)))
+        found |= {len(ARCHITECTURES): str(x.shared), len(ARCHITECTURES) + 1: notes}
+    return found
+
+
 def page(before):
     """The page; rows of kernels whose text has not changed come from the page before, if its versions are these."""
-    known = {line.rsplit(" | ", 3)[0]: line for line in before.splitlines()} if versions() in before else {}
-    rows = set()
+    known, found = rows(before) if versions() in before else {}, {}
     for dtype in ("float32", "float64"):
         new = []
         for kernel, own in kernels(dtype)[0]:
             key = f"| `{kernel.name}` | {kernel.file(own).stem[-16:-8]} | {own} | {kernel.threads or THREADS}"
-            rows.add(known.get(key))
+            found[key] = known.get(key, [""] * (len(ARCHITECTURES) + 2))
             new += [(kernel, own)] if key not in known else []
-        rows |= {row(x) for x in look(new, ARCHITECTURES[-1])}
-    return HEAD.format(versions=versions()) + "\n".join(sorted(rows - {None})) + "\n"
-
-
-def row(x):
-    notes = ", ".join(f"{n} {short}" for start, short in NOTABLE if (n := x.count(start)))
-    return f"| `{x.name}` | {x.text} | {x.dtype} | {x.threads} | {x.registers} | {x.shared} | {notes} |"
+        for capability in ARCHITECTURES:
+            for x in look([c for c in new if runs_on(*c, capability)], capability):
+                for column, text in cells(x).items():
+                    found[name(x)][column] = text
+    lines = sorted(" | ".join([key, *values]) + " |" for key, values in found.items())
+    return HEAD.format(versions=versions()) + "\n".join(lines) + "\n"
 
 
 if __name__ == "__main__":

@@ -7,11 +7,8 @@ import weakref
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from itertools import accumulate, pairwise
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from minigrad.compiler.cuda.run import DeviceKernel, DeviceSequence
 from minigrad.compiler.emit import CellKernel
 from minigrad.compiler.plan import Plan
 from minigrad.compiler.reader import CannotCompile
@@ -24,10 +21,13 @@ from minigrad.engine.backward import by_definition
 from minigrad.engine.tensor import FLOATS
 from minigrad.engine.tree import flatten, leaves, rebuild
 from minigrad.errors import MinigradError
-from minigrad.kernels import BACKENDS
-from minigrad.kernels.cuda.array import DeviceArray
+from minigrad.kernels import BACKENDS, devices
 
-Kernel = CellKernel | DeviceKernel
+if TYPE_CHECKING:  # what runs on a GPU is imported when there is one
+    from minigrad.compiler.cuda.run import DeviceKernel
+
+    Kernel = CellKernel | DeviceKernel
+
 _KNOWN: weakref.WeakKeyDictionary[Callable, dict[Any, Kernel | Sized | str]] = weakref.WeakKeyDictionary()
 
 
@@ -157,11 +157,17 @@ def _kernel(call: Call, graph: CellGraph) -> Kernel:
     x, name = call.groups[0][0], call.cell.__name__.strip("<>")
     if x.device == "cpu":
         return CellKernel(name, Plan(graph), x.dtype)
+    from minigrad.compiler.cuda.run import DeviceKernel
+
     return DeviceKernel(name, Plan(graph), x.dtype, BACKENDS[type(x.data)])
 
 
 def _sequence(kernel: Kernel) -> type[Sequence]:
-    return HostSequence if isinstance(kernel, CellKernel) else DeviceSequence
+    if isinstance(kernel, CellKernel):
+        return HostSequence
+    from minigrad.compiler.cuda.run import DeviceSequence
+
+    return DeviceSequence
 
 
 def _graph(call: Call, states: Shapes | None = None) -> CellGraph | str:
@@ -171,7 +177,7 @@ def _graph(call: Call, states: Shapes | None = None) -> CellGraph | str:
     dtypes = {t.dtype for t in tensors}
     if len(dtypes) != 1 or not dtypes <= set(FLOATS):
         return f"dtypes {', '.join(sorted(map(str, dtypes)))}, not one of float32 and float64"
-    if len({type(t.data) for t in tensors}) != 1 or not isinstance(tensors[0].data, (np.ndarray, DeviceArray)):
+    if len(backends := {BACKENDS[type(t.data)] for t in tensors}) != 1 or not backends <= {*devices().values()}:
         return "tensors of several devices"
     if any(t.ndim != 3 for t in xs) or any(t.ndim not in (2, 3) for t in state):
         return "xs that are not (T, B, I), or a state that is not (B, H) or a memory (B, S, A)"
