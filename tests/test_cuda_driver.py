@@ -251,7 +251,20 @@ def test_arrays_of_other_packages_are_copied(fake):
     other.__cuda_array_interface__ = {**own.__cuda_array_interface__, "typestr": "<c8"}
     with pytest.raises(DtypeError, match="complex64 on GPU 0"):
         mg.tensor(other, device="cuda")
+    other.__cuda_array_interface__ = {**own.__cuda_array_interface__, "typestr": "<f2"}
+    with pytest.raises(DtypeError, match="float16 on GPU 0"):
+        mg.tensor(other)
     assert on_gpu(SimpleNamespace(__dlpack_device__=lambda: (2, 0))) and not on_gpu(np.zeros(1))
+
+
+def test_arrays_of_other_packages_follow_the_rules_of_dtypes(fake):
+    own = gpu().put(np.arange(6, dtype=np.int32))
+    other = SimpleNamespace(__cuda_array_interface__=own.__cuda_array_interface__)
+    x, y = mg.tensor(other), mg.tensor(other, dtype="float64", requires_grad=True)
+    assert x.dtype == np.int64 and np.array_equal(x, np.arange(6))
+    assert y.dtype == np.float64 and y.requires_grad and np.array_equal(y, np.arange(6))
+    with pytest.raises(DtypeError, match="requires_grad with dtype int32"):
+        mg.tensor(other, requires_grad=True)
 
 
 @given(first=st.integers(0, 130))

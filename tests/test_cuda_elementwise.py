@@ -102,6 +102,23 @@ def test_sizes_at_the_edges_of_vectors_warps_and_blocks(n, dtype):
     equal(BINARY(put(m.T), put(x[:, None])), m.T + x[:, None])
 
 
+def test_a_result_lies_in_memory_as_its_operand_does():
+    x = put(normal(3, 4))
+    assert BINARY(x.flip((0,)), x).strides == BINARY(x, x).strides == (4, 1)
+    assert BINARY(x.transpose((1, 0)), x.flip((0, 1)).transpose((1, 0))).strides == (1, 4)
+    assert BINARY(x.cut((slice(1),)).broadcast_to((3, 4)), x).strides == (4, 1)
+
+
+@BOTH
+@pytest.mark.parametrize("wide", [4, 5, 6, 7, 8])
+def test_rows_whose_starts_are_no_multiples_of_four(wide, dtype):
+    x = normal(3, wide, dtype=dtype)[:, :4]
+    equal(BINARY(put(x), put(x)), x + x)
+    equal(K.contiguous(put(x)), x)
+    deep = normal(2, 3, wide, 4, dtype=dtype)[:, :, 1:4]
+    equal(BINARY(put(deep), put(deep[:, :1])), deep + deep[:, :1])
+
+
 @pytest.mark.parametrize("dtype", ["int64", "int32", "uint8", "bool"])
 def test_integers_and_bools(dtype):
     x = (normal(5, 7) * 3).astype(dtype)

@@ -56,6 +56,21 @@ def test_rows_are_added_in_the_order_of_the_positions(case):
     np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("first", [1, 2, 3, 4])
+def test_memory_in_which_four_neighbours_may_not_be_read_at_once(first, dtype):
+    x, at = drawn(0, 4 + 3 * 8, dtype), np.array([2, 0, 2])
+    part, d = x[first : first + 24].reshape(3, 8), K.from_numpy(x).cut((slice(first, first + 24),)).reshape((3, 8))
+    np.testing.assert_array_equal(K.to_numpy(K.take(d, at, 0)), part[at])
+    np.testing.assert_array_equal(K.to_numpy(K.add_rows(d, at, 3)), cpu.add_rows(part, at, 3))
+
+
+def test_plain_indices_copy_nothing():
+    x = K.from_numpy(drawn(0, (3, 4)))
+    for index in (1, slice(1, 3), (slice(None), 2), (..., None), (slice(None, None, -1), slice(0, 4, 2))):
+        assert K.getitem(x, index).memory is x.memory
+
+
 @pytest.mark.parametrize("repeats", [PIECE, PIECE + 1, PIECE**2, PIECE**2 + 1])
 @pytest.mark.parametrize("width", [1, 4])
 def test_a_row_that_nearly_all_positions_name(repeats, width):

@@ -5,7 +5,7 @@ import pytest
 from on_device import DEVICE
 
 import minigrad as mg
-from minigrad.errors import DeviceError
+from minigrad.errors import DeviceError, DtypeError, IndexingError
 
 pytestmark = pytest.mark.cuda_sim
 X = np.array([[0.1, -0.2, 0.3]], np.float32)
@@ -72,3 +72,70 @@ def test_a_device_is_left_even_by_an_error():
     with pytest.raises(ValueError), mg.device(DEVICE):
         raise ValueError
     assert mg.tensor(X).device == "cpu"
+
+
+def test_cotangents_and_directions_go_where_the_result_is():
+    x = mg.tensor(X, requires_grad=True, device=DEVICE)
+    _, pull = mg.vjp(mg.tanh, x)
+    assert pull(np.ones_like(X))[0].device == DEVICE
+    assert mg.jvp(mg.tanh, (x,), (np.ones_like(X),))[1].device == DEVICE
+    assert mg.hvp(lambda x: mg.tanh(x).sum(), x, np.ones_like(X)).device == DEVICE
+    mg.tanh(x).backward(np.ones_like(X))
+    assert x.grad.device == DEVICE
+
+
+def test_cotangents_of_another_device_are_refused():
+    x = mg.tensor(X, requires_grad=True, device=DEVICE)
+    for y in (x, x * 2.0):
+        with pytest.raises(DeviceError, match=r"\[backward\] got a cotangent on cpu for a result on cuda"):
+            y.backward(mg.tensor(X))
+    with pytest.raises(DeviceError, match="a cotangent on cpu"):
+        mg.vjp(mg.tanh, x)[1](mg.tensor(X))
+    assert x.grad is None
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_an_optimiser_that_was_made_before_its_model_moved_says_so(there):
+    layer = mg.nn.Linear(3, 2, generator=0).to("cpu" if there else DEVICE)
+    adam = mg.optim.Adam(layer.parameters())
+    for device in (layer.device, DEVICE if there else "cpu"):
+        layer.to(device)(mg.tensor(X, device=device)).sum().backward()
+        if device == DEVICE if there else device == "cpu":
+            with pytest.raises(DeviceError, match=r"\[Adam\] got a parameter on .*make it after model.to"):
+                adam.step()
+        else:
+            adam.step()
+
+
+def test_an_average_that_was_made_before_its_model_moved_says_so():
+    layer = mg.nn.Linear(3, 2)
+    average = mg.optim.Average(layer.parameters())
+    layer.to(DEVICE)
+    with pytest.raises(DeviceError, match=r"\[Average\] got a parameter on .*make it after model.to"):
+        average.update()
+
+
+@pytest.mark.parametrize("device", ["cpu", DEVICE])
+@pytest.mark.parametrize("dtype", ["int64", "bool"])
+def test_masks_are_drawn_for_floats_only(dtype, device):
+    with pytest.raises(DtypeError, match=r"\[dropout\] got (int64|bool), expected float32 or float64"):
+        mg.nn.Dropout(0.3, generator=0)(mg.tensor(np.ones(5, dtype), device=device))
+
+
+def test_an_index_that_is_too_long_is_the_same_error():
+    for device in ("cpu", DEVICE):
+        with pytest.raises(IndexingError, match="too many indices for array: array is 2-dimensional, but 3 were"):
+            mg.tensor(X, device=device)[0, 0, 0]
+
+
+def test_the_gradient_of_a_sparse_embedding_is_dense_on_a_device():
+    table = mg.nn.Embedding(5, 3, sparse=True, generator=0)
+    expected = mg.nn.Embedding(5, 3, generator=0)
+    layers = table.to(DEVICE), expected
+    for layer in layers:
+        adam = mg.optim.Adam(layer.parameters(), lr=0.1)
+        for i in range(3):
+            mg.square(layer(np.array([1, i]))).sum().backward()
+            adam.step()
+            adam.zero_grad()
+    np.testing.assert_allclose(*[layer.weight.numpy() for layer in layers], rtol=1e-5)

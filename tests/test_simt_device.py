@@ -180,3 +180,32 @@ assert mg.tanh(mg.tensor([0.0], device="cuda-sim")).numpy() == 0
 def test_two_devices_are_not_mixed():
     with pytest.raises(DeviceError):
         mg.tensor([1.0]) + mg.tensor([1.0], device="cuda-sim")
+
+
+def _train_lstm():
+    layer = mg.nn.LSTM(4, 5, 2, dropout=0.5, bidirectional=True, generator=0).to("cuda-sim")
+    adam = mg.optim.Adam(layer.parameters())
+    y, _ = layer(mg.tensor(np.ones((3, 2, 4), np.float32), device="cuda-sim"), lengths=[3, 1])
+    mg.square(y).sum().backward()
+    mg.optim.clip_grad_norm_(layer.parameters(), 0.1)
+    adam.step()
+
+
+def _differentiate():
+    mg.hessian(lambda x: (mg.softmax(x) * x).sum())(mg.tensor([1.0, 2.0], device="cuda-sim"))
+
+
+def _never_walk_back():
+    mg.nn.LSTM(4, 5).to("cuda-sim")(mg.tensor(np.ones((3, 2, 4), np.float32), device="cuda-sim"))
+
+
+@pytest.mark.parametrize("work", [_train_lstm, _differentiate, _never_walk_back])
+def test_no_reference_cycle_holds_memory_of_a_device(work):
+    work()  # layouts are kept
+    before = DEVICE.in_use, DEVICE.allocations
+    gc.disable()
+    try:
+        work()
+        assert (DEVICE.in_use, DEVICE.allocations) == before
+    finally:
+        gc.enable()

@@ -177,7 +177,10 @@ def tensor(data: Any, requires_grad: bool = False, dtype: Any = None, device: st
         if device not in (None, "cuda"):
             do = "leave device out, or make an array of the host of it first"
             raise DeviceError(describe("tensor", f"an array on a GPU for {device!r}", "device='cuda'", do))
-        return Tensor(named("cuda").from_numpy(data), requires_grad)
+        backend = named("cuda")
+        found = backend.from_numpy(data)
+        to = _kept(np.dtype(dtype or found.dtype), requires_grad)
+        return Tensor(found if found.dtype == to else backend.astype(found, to), requires_grad)
     first = data[0] if isinstance(data, (list, tuple)) and data else data
     keep = isinstance(first, (np.ndarray, np.generic, Tensor))
     try:
@@ -188,16 +191,23 @@ def tensor(data: Any, requires_grad: bool = False, dtype: Any = None, device: st
         else:
             got = f"{type(data).__name__}: {error}"
             raise ShapeError(describe("tensor", got, "numbers in a regular shape")) from None
-    if array.dtype == np.float16 or (array.dtype == np.float64 and not keep and dtype is None):
-        array = array.astype(np.float32)
-    elif array.dtype.kind in "iu" and array.dtype != np.int64:
-        array = array.astype(np.int64)
-    if array.dtype not in FLOATS and array.dtype.kind not in "ib":
-        raise DtypeError(describe("tensor", f"dtype {array.dtype}", "float32, float64, integers or bool"))
-    if requires_grad and array.dtype.kind != "f":
-        do = "pass dtype='float32'"
-        raise DtypeError(describe("tensor", f"requires_grad with dtype {array.dtype}", "float32 or float64", do))
+    to = _kept(array.dtype, requires_grad)
+    if array.dtype == np.float64 and not keep and dtype is None:
+        to = FLOATS[0]
+    array = array if array.dtype == to else array.astype(to)
     return Tensor(named(device or _DEVICE.get()).from_numpy(array), requires_grad)
+
+
+def _kept(dtype: np.dtype, requires_grad: bool) -> np.dtype:
+    """The dtype of a tensor with such numbers: float32 for float16, int64 for integers; or DtypeError."""
+    if dtype == np.float16:
+        return FLOATS[0]
+    if dtype not in FLOATS and dtype.kind not in "iub":
+        raise DtypeError(describe("tensor", f"dtype {dtype}", "float32, float64, integers or bool"))
+    if requires_grad and dtype.kind != "f":
+        do = "pass dtype='float32'"
+        raise DtypeError(describe("tensor", f"requires_grad with dtype {dtype}", "float32 or float64", do))
+    return np.dtype(np.int64) if dtype.kind in "iu" else dtype
 
 
 def constant(where: str, value: Any, like: Any) -> Tensor:
@@ -217,6 +227,9 @@ def constant(where: str, value: Any, like: Any) -> Tensor:
 
 
 def check_cotangent(g: Tensor, y: Tensor) -> None:
+    if g.device != y.device:
+        got, do = f"a cotangent on {g.device} for a result on {y.device}", "move one with .to()"
+        raise DeviceError(describe("backward", got, "one device", do))
     if g.shape != y.shape or g.dtype != y.dtype:
         got = f"a cotangent {g.shape} {g.dtype}"
         raise GraphError(describe("backward", got, f"the shape and dtype of the result, {y.shape} {y.dtype}"))

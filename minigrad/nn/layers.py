@@ -8,7 +8,7 @@ import numpy as np
 
 from minigrad import ops
 from minigrad.engine import Tensor
-from minigrad.errors import ShapeError, describe
+from minigrad.errors import DtypeError, ShapeError, describe
 from minigrad.kernels import bernoulli
 from minigrad.nn.module import Module, Parameter, Seed, as_generator
 
@@ -44,7 +44,8 @@ class Embedding(Module):
 
     With ``sparse``, the gradient of a large table is only the rows that were read, ``backward`` and the optimiser touch
     no others, and the optimiser writes into the table. SGD and Adagrad then step as ever; of Adam, AdamW, RMSprop,
-    momentum and weight decay the rows that were not read see nothing (as PyTorch's SparseAdam).
+    momentum and weight decay the rows that were not read see nothing (as PyTorch's SparseAdam). On a GPU ``sparse``
+    changes nothing: every row is stepped.
 
     >>> import minigrad as mg
     >>> mg.nn.Embedding(10, 4, generator=0)([[1, 2, 3]]).shape
@@ -75,6 +76,8 @@ def random_mask(p: float, x: Tensor, shape: tuple[int, ...], generator: np.rando
                 ) -> Tensor:  # fmt: skip
     """0 with probability p, else 1, or 1 / (1 - p) if ``scaled``, so that the mean stays. It is drawn on the device of
     x from one number of the generator; every device draws the same."""
+    if x.dtype.kind != "f":
+        raise DtypeError(describe("dropout", str(x.dtype), "float32 or float64", "cast it: x.astype('float32')"))
     key = int(generator.integers(2**63))
     return Tensor(bernoulli(x.data, shape, 1.0 - p, key, 1.0 / (1.0 - p) if scaled else 1.0))
 

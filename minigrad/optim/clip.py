@@ -27,8 +27,10 @@ def clip_grad_norm_(parameters: Iterable[Tensor], max_norm: float) -> float:
     if not max_norm > 0:
         raise ValueError(describe("clip_grad_norm_", f"max_norm={max_norm}", "a positive number"))
     with_grad = [(p, p.grad) for p in parameters if p.grad is not None]
-    kinds = dict.fromkeys(type(g.data) for _, g in with_grad)  # one look at a device for all of its gradients
-    norm = math.sqrt(sum(BACKENDS[k].squares(*[g.data for _, g in with_grad if type(g.data) is k]) for k in kinds))
+    kinds: dict[type, list] = {}  # one look at a device for all of its gradients
+    for _, g in with_grad:
+        kinds.setdefault(type(g.data), []).append(g.data)
+    norm = math.sqrt(sum([BACKENDS[kind].squares(*found) for kind, found in kinds.items()]))
     if norm > max_norm and math.isfinite(norm):
         for p, g in with_grad:
             p.grad = Tensor(BACKENDS[type(g.data)].scaled(g.data, max_norm / norm))

@@ -85,7 +85,8 @@ class DeviceArray:
         at = next(i for i, p in enumerate(index) if p is Ellipsis)
         named = sum(p is not None for p in index) - 1
         if named > self.ndim:
-            raise IndexError(f"too many indices: {named} for {self.ndim} axes")
+            words = "too many indices for array: array is"  # those of NumPy
+            raise IndexError(f"{words} {self.ndim}-dimensional, but {named} were indexed")
         index = (*index[:at], *[slice(None)] * (self.ndim - named), *index[at + 1 :])
         shape, strides, first, axis = [], [], 0, 0
         for part in index:

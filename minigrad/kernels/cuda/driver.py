@@ -173,7 +173,7 @@ class Gpu(Device):
         counted from a multiple of 512 bytes on, as is our own, so that the offset tells what is aligned."""
         view = self.utils.StridedMemoryView.from_any_interface(x, stream_ptr=int(self.stream.handle))
         dtype = np.dtype(view.dtype if view.dtype is not None else "V2")  # None: bfloat16 and others of no NumPy
-        if dtype.kind not in "fiub" or view.device_id != self.card.device_id:
+        if dtype.kind not in "fiub" or dtype == np.float16 or view.device_id != self.card.device_id:
             got = f"{dtype} on GPU {view.device_id}"
             raise DtypeError(describe("tensor", got, f"numbers on GPU {self.card.device_id}", "convert it first"))
         at = view.ptr % 512
