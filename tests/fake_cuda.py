@@ -35,7 +35,8 @@ class Fake:
     def __init__(self, capability=(9, 0), memory=1 << 30):
         self.capability, self.total, self.used = Capability(*capability), memory, 0
         self.calls, self.fail = [], {}
-        self.builds, self.pinned = 0, False  # whether the memory of the host is
+        self.builds = 0
+        self.pinned = self.late = False  # the memory of the host is; memory is only found after waiting
         self.starts, self.blocks = [], {}  # addresses, and the memory there
 
     def note(self, name, *args):
@@ -66,7 +67,7 @@ class Fake:
         class Buffer:
             def __init__(self, size):
                 fake.note("allocate", size)
-                if fake.used + size > fake.total:
+                if fake.used + size > fake.total or (fake.late and fake.calls[-2:-1] != [("sync",)]):
                     raise CUDAError("CUDA_ERROR_OUT_OF_MEMORY: The API call failed")
                 fake.used += size
                 self.handle, self.size = (len(fake.starts) + 1) << 40, size
@@ -151,7 +152,9 @@ class Fake:
                 assert name == self.stem
                 return SimpleNamespace(code=self, handle=len(fake.calls))
 
-        LaunchConfig = namedtuple("LaunchConfig", "grid cluster block shmem_size is_cooperative")
+        class LaunchConfig(namedtuple("LaunchConfig", "grid cluster block shmem_size is_cooperative")):
+            def __init__(self, grid, *others):
+                assert all(type(n) is int for n in grid)
 
         def launch(stream, config, kernel, *args):
             fake.note("launch", kernel.code.stem, config)

@@ -112,7 +112,7 @@ def test_launches_pass_addresses_and_numbers_and_keep_their_configuration(fake):
     first, second = (call[2] for call in fake.named("launch"))
     assert first is second and first == ((2,), None, 32, 0, False)
     assert len(fake.named("from_cubin")) == 1
-    device.launch(SHIFTED, FLOAT, (1, 1), 4, 1.0, x, out, cooperative=True)
+    device.launch(SHIFTED, FLOAT, (np.int64(1), 1), 4, 1.0, x, out, cooperative=True)
     assert fake.named("launch")[-1][2] == ((1, 1), None, 32, 0, True)
     device.launch(SHIFTED, FLOAT, 0, 4, 1.0, x, out)
     assert len(fake.named("launch")) == 3
@@ -197,6 +197,11 @@ def test_what_lies_unused_has_a_limit():
     assert pool.statistics() == {"used": 0, "idle": 1024, "asked": 4, "reused": 0}
     pool.clear()
     assert pool.statistics()["idle"] == 0 and pool.take(1).size == 512
+
+
+def test_memory_that_kernels_still_use_is_waited_for(fake):
+    fake.late = True
+    assert gpu().empty((100,), FLOAT).shape == (100,) and len(fake.named("allocate")) == 3
 
 
 def test_unused_memory_makes_room_for_an_array_and_a_full_card_is_said(fake):

@@ -26,8 +26,8 @@ from cuda_code import (
 )  # fmt: skip
 
 from minigrad.errors import DeviceError
-from minigrad.kernels.cuda.kernel import Kernel
-from minigrad.kernels.cuda.language import cuda, load4, store4
+from minigrad.kernels.cuda.kernel import KERNELS, Kernel
+from minigrad.kernels.cuda.language import cuda, load4, multiply_tf32, store4
 
 pytestmark = pytest.mark.offline
 LANES = [("float32", a) for a in ARCHITECTURES] + [("float64", ARCHITECTURES[-1])]
@@ -171,3 +171,21 @@ def test_a_library_that_is_missing_is_said(monkeypatch):
     )
     with pytest.raises(DeviceError, match="got no library nvrtc, expected all of them; pip install it"):
         compile.build("", "", (), (9, 0))
+
+
+def multiplies(x, out, n):
+    i = cuda.threadIdx.x
+    a, b, c, d = multiply_tf32(1, 2, 3, 4, 5, 6, x[i], x[i], x[i], x[i])
+    if i < n:
+        out[i] = a + b + c + d
+
+
+def test_what_a_warp_does_as_one_is_not_taken_into_a_branch():
+    from minigrad.kernels.cuda.compile import lower
+
+    kernel = Kernel(multiplies, "T* T* i8")
+    KERNELS.remove(kernel)
+    file = kernel.file(np.dtype("float32"))
+    ptx = lower(file.text, file.stem, file.takes, (9, 0), 32, output="ptx")
+    body = ptx[ptx.index(".entry") :]
+    assert 0 < body.index("mma.sync") < body.index("bra")

@@ -222,3 +222,15 @@ def test_rows_with_infinities_and_large_numbers(name, n):
 @pytest.mark.parametrize("name", NAMES)
 def test_no_rows(name):
     assert get(K.rows(name, put(np.zeros((0, 3), np.float32)))).shape == ((0, 1) if name == "logsumexp" else (0, 3))
+
+
+@BOTH
+@pytest.mark.parametrize("n", [5, 40, 600])
+def test_the_largest_number_may_stand_anywhere_in_a_row(n, dtype):
+    """exp would overflow if one thread's share of the row were left out of the maximum."""
+    at = np.arange(0, n, max(n // 20, 1))
+    x = np.zeros((len(at), n), dtype)
+    x[np.arange(len(at)), at] = 2000.0
+    np.testing.assert_array_equal(get(K.rows("softmax", put(x))), (x > 0).astype(dtype))
+    np.testing.assert_array_equal(get(K.rows("log_softmax", put(x))), np.where(x > 0, 0, -2000).astype(dtype))
+    np.testing.assert_array_equal(get(K.rows("logsumexp", put(x))), np.full((len(at), 1), 2000, dtype))

@@ -139,6 +139,9 @@ class Gpu(Device):
     def allocate(self, size: int) -> Memory:
         self._enter()
         try:
+            with suppress(MemoryError):
+                return self.pool.take(size)
+            self.synchronize()  # what the pool has just given back is the driver's when the kernels before are done
             return self.pool.take(size)
         except MemoryError:
             got = f"{size} bytes on top of {self.pool.used_bytes}"
@@ -154,8 +157,8 @@ class Gpu(Device):
         self._enter()
         at = values.ctypes.data
         self._ask("cuMemcpyHtoDAsync", to.address, at, values.nbytes, self.stream.handle)
-        pinned, _ = self.driver.cuPointerGetAttribute(self._kind_of_memory, at)  # or an error: it does not know it
-        if self._shares or not int(pinned):
+        unknown, _ = self.driver.cuPointerGetAttribute(self._kind_of_memory, at)  # an error, mostly
+        if self._shares or not int(unknown):
             self.synchronize()
 
     def download(self, x: GpuArray) -> np.ndarray:
@@ -199,8 +202,10 @@ class Gpu(Device):
         if found is None:
             if len(self._configs) > 4096:  # sizes that never come back must not pile up
                 self._configs.clear()
-            # grid, cluster, block, shared memory, cooperative: cuda-core 1.0 gave the last one another name
-            found = self._configs[key] = self.core.LaunchConfig(grid, None, threads, shared, cooperative)
+            # grid, cluster, block, shared memory, cooperative: cuda-core 1.0 gave the last one another name; it takes
+            # no whole numbers of NumPy
+            blocks = tuple(map(int, grid))
+            found = self._configs[key] = self.core.LaunchConfig(blocks, None, threads, int(shared), bool(cooperative))
         self._last = compiled.name
         if shared > compiled.shared:
             most = self.driver.CUfunction_attribute.CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES

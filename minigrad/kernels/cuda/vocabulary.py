@@ -30,8 +30,8 @@ def kernel(function):
 
 
 def _instruction(x: Instruction):
-    """An intrinsic that is one PTX instruction; several results come as a tuple. It is convergent: a warp may execute
-    it as one (mma.sync, ldmatrix.sync), so it does not go where only some of the lanes pass."""
+    """An intrinsic that is one PTX instruction; several results come as a tuple. A warp may have to run it as one
+    (mma.sync), so the compiler must not take it to where only some of the lanes pass: it is convergent."""
     takes = [_TYPES[t] for t in x.takes]
     if len(x.gives) > 1:
         gives = types.UniTuple(_TYPES[x.gives[0]], len(x.gives))
