@@ -60,6 +60,7 @@ def filled(tmp_path_factory):
 
 def test_import_compiles_and_writes_nothing_and_loads_no_more_than_needed(tmp_path):
     heavy = ["scipy", "matplotlib", "click", "tqdm", "minigrad.models", "minigrad.cli", "torch", "pandas", "hypothesis"]
+    heavy += ["numba.cuda", "cuda.core", "greenlet", "minigrad.kernels.cuda", "minigrad.compiler.cuda"]
     code = f"""
 import minigrad
 found = [name for name in {heavy} if name in sys.modules]
