@@ -8,10 +8,12 @@ import re
 import struct
 import subprocess
 import tempfile
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from importlib import metadata
+from itertools import product, repeat
 from pathlib import Path
 
 import numpy as np
@@ -290,19 +292,27 @@ def cells(x):
     return found
 
 
+def begins(kernel, dtype):
+    """The beginning of the row of a kernel that is not compiled yet."""
+    return f"| `{kernel.name}` | {kernel.file(dtype).stem[-16:-8]} | {dtype} | {kernel.threads or THREADS}"
+
+
+def lane(dtype, capability, known):
+    """{beginning: cells} of all kernels of a dtype whose rows are not ``known``, on one architecture."""
+    new = [c for c in kernels(dtype)[0] if begins(*c) not in known and runs_on(*c, capability)]
+    return {name(x): cells(x) for x in look(new, capability)}
+
+
 def page(before):
     """The page; rows of kernels whose text has not changed come from the page before, if its versions are these."""
-    known, found = rows(before) if versions() in before else {}, {}
-    for dtype in ("float32", "float64"):
-        new = []
-        for kernel, own in kernels(dtype)[0]:
-            key = f"| `{kernel.name}` | {kernel.file(own).stem[-16:-8]} | {own} | {kernel.threads or THREADS}"
-            found[key] = known.get(key, [""] * (len(ARCHITECTURES) + 2))
-            new += [(kernel, own)] if key not in known else []
-        for capability in ARCHITECTURES:
-            for x in look([c for c in new if runs_on(*c, capability)], capability):
-                for column, text in cells(x).items():
-                    found[name(x)][column] = text
+    known, lanes = rows(before) if versions() in before else {}, list(product(("float32", "float64"), ARCHITECTURES))
+    keys = [begins(*c) for dtype in ("float32", "float64") for c in kernels(dtype)[0]]
+    found = {key: known.get(key, [""] * (len(ARCHITECTURES) + 2)) for key in keys}
+    with ProcessPoolExecutor() as pool:
+        for row in pool.map(lane, *zip(*lanes), repeat(set(known))):
+            for key, columns in row.items():
+                for column, text in columns.items():
+                    found[key][column] = text
     lines = sorted(" | ".join([key, *values]) + " |" for key, values in found.items())
     return HEAD.format(versions=versions()) + "\n".join(lines) + "\n"
 
