@@ -40,6 +40,28 @@ def test_numbers_and_arrays_go_where_the_tensor_beside_them_is():
     np.testing.assert_allclose(mg.where(X > 0, x, 0.0).numpy(), np.where(X > 0, X, 0))
 
 
+def test_an_optimiser_follows_its_parameters_to_another_device():
+    def train(*devices):
+        layer = mg.nn.Linear(3, 2, generator=0)
+        opt, average = mg.optim.Adam(layer.parameters(), lr=0.1), mg.optim.Average(layer.parameters())
+        for device in devices:
+            layer.to(device)
+            layer.zero_grad()
+            mg.square(layer(mg.tensor(X, device=device))).sum().backward()
+            opt.step()
+            average.update()
+        layer.to(devices[0])
+        with average.applied():
+            return layer.weight.device, layer.state_dict()
+
+    at, expected = train("cpu", "cpu", "cpu")
+    for devices in (("cpu", DEVICE, "cpu"), (DEVICE, "cpu", DEVICE)):
+        at, found = train(*devices)
+        assert at == devices[0]
+        for name in expected:
+            np.testing.assert_allclose(found[name], expected[name], rtol=1e-5)
+
+
 def test_tensors_on_two_devices_do_not_meet():
     with pytest.raises(DeviceError, match=r"\[add\] got tensors on cpu and cuda(-sim)?, expected one device"):
         mg.tensor(X) + mg.tensor(X, device=DEVICE)

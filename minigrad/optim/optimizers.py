@@ -15,7 +15,7 @@ import numpy as np
 
 from minigrad.engine import Tensor
 from minigrad.errors import MinigradError, ShapeError, describe
-from minigrad.kernels import BACKENDS, sparse
+from minigrad.kernels import BACKENDS, moved, sparse
 
 
 class Optimizer:
@@ -61,6 +61,7 @@ class Optimizer:
             backend = BACKENDS[type(p.grad.data)]
             if not state:
                 state += [backend.full(p.shape, 0, p.dtype) for _ in range(self.buffers)]
+            state[:] = [moved(b, p.data) for b in state]
             self.steps[i] += 1
             old, settings = p.data, self.settings(self.steps[i])
             if backend is sparse and old is not self._own[i]:  # it may be the user's
