@@ -40,6 +40,22 @@ def test_numbers_and_arrays_go_where_the_tensor_beside_them_is():
     np.testing.assert_allclose(mg.where(X > 0, x, 0.0).numpy(), np.where(X > 0, X, 0))
 
 
+def test_a_cotangent_is_where_its_result_is():
+    x = mg.tensor(X, device=DEVICE, requires_grad=True)
+    for y in (x, x * 2.0):
+        with pytest.raises(DeviceError, match=r"\[backward\] got a cotangent on cpu of a result on cuda"):
+            y.backward(mg.tensor(X))
+    assert x.grad is None
+    (x * 2.0).backward(X)  # an array goes there
+    assert x.grad.device == DEVICE
+    y, pull = mg.vjp(mg.tanh, x)
+    assert pull(X)[0].device == DEVICE
+    with pytest.raises(DeviceError, match="cotangent on cpu"):
+        pull(mg.tensor(X))
+    assert mg.hvp(lambda x: (x * x * x).sum(), x, X).device == DEVICE
+    assert mg.jvp(mg.tanh, (x,), (X,))[1].device == DEVICE
+
+
 def test_an_optimiser_follows_its_parameters_to_another_device():
     def train(*devices):
         layer = mg.nn.Linear(3, 2, generator=0)

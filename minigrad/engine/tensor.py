@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import numpy as np
 
 from minigrad.errors import DeviceError, DtypeError, GraphError, MinigradError, ShapeError, describe
-from minigrad.kernels import BACKENDS, beside, named, on_gpu
+from minigrad.kernels import BACKENDS, beside, devices, named, on_gpu
 
 if TYPE_CHECKING:
     from minigrad.engine.tape import Node
@@ -220,3 +220,6 @@ def check_cotangent(g: Tensor, y: Tensor) -> None:
     if g.shape != y.shape or g.dtype != y.dtype:
         got = f"a cotangent {g.shape} {g.dtype}"
         raise GraphError(describe("backward", got, f"the shape and dtype of the result, {y.shape} {y.dtype}"))
+    if type(g.data) is not type(y.data) and g.device in devices() and y.device in devices():
+        do = f"move it with .to({y.device!r})"
+        raise DeviceError(describe("backward", f"a cotangent on {g.device} of a result on {y.device}", "one device", do))

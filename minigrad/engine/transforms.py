@@ -68,7 +68,7 @@ def vjp(f: Callable, *xs: Any) -> tuple[Any, Callable]:
         given = leaves(g)
         if len(given) != len(outputs):
             raise GraphError(describe("vjp", f"{len(given)} cotangents", f"{len(outputs)}, one for each result"))
-        gs = [c if isinstance(c, Tensor) else tensor(c, dtype=y.dtype) for c, y in zip(given, outputs)]
+        gs = [c if isinstance(c, Tensor) else tensor(c, dtype=y.dtype, device=y.device) for c, y in zip(given, outputs)]
         for c, y in zip(gs, outputs):
             check_cotangent(c, y)
         found = pull_back(outputs, gs, inputs)
