@@ -40,6 +40,21 @@ def test_numbers_and_arrays_go_where_the_tensor_beside_them_is():
     np.testing.assert_allclose(mg.where(X > 0, x, 0.0).numpy(), np.where(X > 0, X, 0))
 
 
+def test_arrays_are_operands_of_products_joins_and_losses_too():
+    x = mg.tensor(np.eye(3, dtype=np.float32) + 0.5, device=DEVICE)
+    a = np.arange(9, dtype=np.float32).reshape(3, 3)
+
+    def each(x, t):
+        return [
+            x @ a, a @ x, mg.linear(x, a), mg.linear(a, x, a[0]), mg.einsum("ij,jk->ik", x, a), mg.concat([a, x]),
+            mg.stack([x, a]), mg.mse(x, a), mg.scatter_add(x, [2, 0, 2], a), mg.linear_cross_entropy(x, a, t),
+        ]  # fmt: skip
+
+    for y, on_cpu in zip(each(x, [0, 1, 2]), each(x.to("cpu"), [0, 1, 2])):
+        assert y.device == DEVICE
+        np.testing.assert_allclose(y.numpy(), on_cpu.numpy(), rtol=1e-5)
+
+
 def test_a_cotangent_is_where_its_result_is():
     x = mg.tensor(X, device=DEVICE, requires_grad=True)
     for y in (x, x * 2.0):
