@@ -93,6 +93,25 @@ def test_an_optimiser_follows_its_parameters_to_another_device():
             np.testing.assert_allclose(found[name], expected[name], rtol=1e-5)
 
 
+def test_check_grad_looks_at_a_tensor_where_it_is():
+    seen = set()
+
+    def f(x):
+        seen.add(x.device)
+        return mg.softmax(x * x)
+
+    mg.testing.check_grad(f, mg.tensor(X, device=DEVICE))
+    assert seen == {DEVICE}
+    mg.testing.check_grad(mg.nn.Linear(3, 2, generator=0).to(DEVICE), mg.tensor(X, device=DEVICE))
+    mg.testing.check_grad(lambda x: mg.tanh(x.to(DEVICE)), X)
+    wrong = mg.Operation("wrong", lambda k, x: k.matmul(x, x), (lambda g, y, x: mg.matmul(g, x),))
+    square = mg.tensor([[0.3, -0.2], [0.5, 0.7]], device=DEVICE)
+    with pytest.raises(mg.testing.GradientError, match="the first wrong one: 'wrong'"):
+        mg.testing.check_grad(lambda x: mg.apply(wrong, (mg.tanh(x),)), square)
+    with pytest.raises(DeviceError, match=r"\[check_vjp\] got input 0 on cuda"):
+        mg.testing.check_vjp(mg.tanh, lambda g, x: g, square)
+
+
 def test_tensors_on_two_devices_do_not_meet():
     with pytest.raises(DeviceError, match=r"\[add\] got tensors on cpu and cuda(-sim)?, expected one device"):
         mg.tensor(X) + mg.tensor(X, device=DEVICE)
