@@ -138,6 +138,9 @@ def test_unknown_devices_are_named():
         mg.tensor(X, device="tpu")
     with pytest.raises(DeviceError, match=r"'tpu'"):
         mg.tensor(X).to("tpu")
+    for name in (0, ""):  # torch's cuda:0 is not the CPU
+        with pytest.raises(DeviceError, match="expected one of: cpu, cuda"):
+            mg.tensor(X, device=name)
 
 
 def test_a_device_is_left_even_by_an_error():

@@ -197,7 +197,7 @@ def tensor(data: Any, requires_grad: bool = False, dtype: Any = None, device: st
     if requires_grad and array.dtype.kind != "f":
         do = "pass dtype='float32'"
         raise DtypeError(describe("tensor", f"requires_grad with dtype {array.dtype}", "float32 or float64", do))
-    return Tensor(named(device or _DEVICE.get()).from_numpy(array), requires_grad)
+    return Tensor(named(_DEVICE.get() if device is None else device).from_numpy(array), requires_grad)
 
 
 def constant(where: str, value: Any, like: Any) -> Tensor:

@@ -47,7 +47,7 @@ def bernoulli(x: Any, shape: tuple[int, ...], p: float, key: int, one: float = 1
 
 def named(name: str | None) -> Any:
     """The backend of a device name; None is the CPU."""
-    found = devices().get(name or "cpu")
+    found = devices().get("cpu" if name is None else name)
     if found is None and name == "cuda":
         from minigrad.kernels.cuda.driver import backend
 
