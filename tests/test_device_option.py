@@ -37,7 +37,9 @@ def test_without_a_gpu_one_line_and_exit_2(folder, monkeypatch, command):
     )
 
 
-@pytest.mark.skipif(not find_spec("greenlet"), reason="the emulated device needs greenlet: pip install 'minigrad[simt]'")
+@pytest.mark.skipif(
+    not find_spec("greenlet"), reason="the emulated device needs greenlet: pip install 'minigrad[simt]'"
+)
 def test_an_unknown_kind_of_product_is_said_before_anything_is_read(folder, monkeypatch):
     monkeypatch.setattr(matmul, "config", replace(matmul.config, matmul="fp16"))
     before = snapshot(folder)

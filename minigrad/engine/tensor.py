@@ -221,5 +221,5 @@ def check_cotangent(g: Tensor, y: Tensor) -> None:
         got = f"a cotangent {g.shape} {g.dtype}"
         raise GraphError(describe("backward", got, f"the shape and dtype of the result, {y.shape} {y.dtype}"))
     if type(g.data) is not type(y.data) and g.device in devices() and y.device in devices():
-        do = f"move it with .to({y.device!r})"
-        raise DeviceError(describe("backward", f"a cotangent on {g.device} of a result on {y.device}", "one device", do))
+        got, do = f"a cotangent on {g.device} of a result on {y.device}", f"move it with .to({y.device!r})"
+        raise DeviceError(describe("backward", got, "one device", do))
