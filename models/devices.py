@@ -20,6 +20,10 @@ def _there(ctx: click.Context, _: click.Parameter, name: str) -> str:
         simt.device()
     if not ctx.resilient_parsing:
         named(name)
+        if name != "cpu":
+            from minigrad.kernels.cuda.matmul import check_setting
+
+            check_setting()
     return name
 
 

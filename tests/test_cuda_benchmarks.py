@@ -48,6 +48,16 @@ def test_all_parts_run_even_where_one_fails(tmp_path, monkeypatch, capsys):
     assert "no time was left" in capsys.readouterr().out and not (tmp_path / "none.md").exists()
 
 
+def test_the_emulated_gpu_runs_the_benchmarks_alone(monkeypatch, capsys):
+    asked = []
+    monkeypatch.setattr(cuda_all, "run", lambda part, *_: asked.append(part.name) or Result(0.0, "", [], ""))
+    monkeypatch.setattr(sys, "argv", ["cuda_all", "--device", "cuda-sim", "--tiny"])
+    with pytest.raises(SystemExit, match="0"):
+        cuda_all.main()
+    assert asked[0] == "prepare" and asked[-1] == "cells"
+    assert not {"tests", "training", "memcheck", "racecheck"} & set(asked) and "Failed" not in capsys.readouterr().out
+
+
 def test_the_page_says_what_was_measured():
     rows = [
         {"what": "copy", "bytes": 8e9, "minigrad": 2e-3, "torch": 1.9e-3, "share": 0.95},

@@ -40,6 +40,78 @@ def test_numbers_and_arrays_go_where_the_tensor_beside_them_is():
     np.testing.assert_allclose(mg.where(X > 0, x, 0.0).numpy(), np.where(X > 0, X, 0))
 
 
+def test_arrays_are_operands_of_products_joins_and_losses_too():
+    x = mg.tensor(np.eye(3, dtype=np.float32) + 0.5, device=DEVICE)
+    a = np.arange(9, dtype=np.float32).reshape(3, 3)
+
+    def each(x, t):
+        return [
+            x @ a, a @ x, mg.linear(x, a), mg.linear(a, x, a[0]), mg.einsum("ij,jk->ik", x, a), mg.concat([a, x]),
+            mg.stack([x, a]), mg.mse(x, a), mg.scatter_add(x, [2, 0, 2], a), mg.linear_cross_entropy(x, a, t),
+        ]  # fmt: skip
+
+    for y, on_cpu in zip(each(x, [0, 1, 2]), each(x.to("cpu"), [0, 1, 2])):
+        assert y.device == DEVICE
+        np.testing.assert_allclose(y.numpy(), on_cpu.numpy(), rtol=1e-5)
+
+
+def test_a_cotangent_is_where_its_result_is():
+    x = mg.tensor(X, device=DEVICE, requires_grad=True)
+    for y in (x, x * 2.0):
+        with pytest.raises(DeviceError, match=r"\[backward\] got a cotangent on cpu for a result on cuda"):
+            y.backward(mg.tensor(X))
+    assert x.grad is None
+    (x * 2.0).backward(X)  # an array goes there
+    assert x.grad.device == DEVICE
+    y, pull = mg.vjp(mg.tanh, x)
+    assert pull(X)[0].device == DEVICE
+    with pytest.raises(DeviceError, match="cotangent on cpu"):
+        pull(mg.tensor(X))
+    assert mg.hvp(lambda x: (x * x * x).sum(), x, X).device == DEVICE
+    assert mg.jvp(mg.tanh, (x,), (X,))[1].device == DEVICE
+
+
+def test_an_optimiser_follows_its_parameters_to_another_device():
+    def train(*devices):
+        layer = mg.nn.Linear(3, 2, generator=0)
+        opt, average = mg.optim.Adam(layer.parameters(), lr=0.1), mg.optim.Average(layer.parameters())
+        for device in devices:
+            layer.to(device)
+            layer.zero_grad()
+            mg.square(layer(mg.tensor(X, device=device))).sum().backward()
+            opt.step()
+            average.update()
+        layer.to(devices[0])
+        with average.applied():
+            return layer.weight.device, layer.state_dict()
+
+    at, expected = train("cpu", "cpu", "cpu")
+    for devices in (("cpu", DEVICE, "cpu"), (DEVICE, "cpu", DEVICE)):
+        at, found = train(*devices)
+        assert at == devices[0]
+        for name in expected:
+            np.testing.assert_allclose(found[name], expected[name], rtol=1e-5)
+
+
+def test_check_grad_looks_at_a_tensor_where_it_is():
+    seen = set()
+
+    def f(x):
+        seen.add(x.device)
+        return mg.softmax(x * x)
+
+    mg.testing.check_grad(f, mg.tensor(X, device=DEVICE))
+    assert seen == {DEVICE}
+    mg.testing.check_grad(mg.nn.Linear(3, 2, generator=0).to(DEVICE), mg.tensor(X, device=DEVICE))
+    mg.testing.check_grad(lambda x: mg.tanh(x.to(DEVICE)), X)
+    wrong = mg.Operation("wrong", lambda k, x: k.matmul(x, x), (lambda g, y, x: mg.matmul(g, x),))
+    square = mg.tensor([[0.3, -0.2], [0.5, 0.7]], device=DEVICE)
+    with pytest.raises(mg.testing.GradientError, match="the first wrong one: 'wrong'"):
+        mg.testing.check_grad(lambda x: mg.apply(wrong, (mg.tanh(x),)), square)
+    with pytest.raises(DeviceError, match=r"\[check_vjp\] got input 0 on cuda"):
+        mg.testing.check_vjp(mg.tanh, lambda g, x: g, square)
+
+
 def test_tensors_on_two_devices_do_not_meet():
     with pytest.raises(DeviceError, match=r"\[add\] got tensors on cpu and cuda(-sim)?, expected one device"):
         mg.tensor(X) + mg.tensor(X, device=DEVICE)
@@ -66,6 +138,9 @@ def test_unknown_devices_are_named():
         mg.tensor(X, device="tpu")
     with pytest.raises(DeviceError, match=r"'tpu'"):
         mg.tensor(X).to("tpu")
+    for name in (0, ""):  # torch's cuda:0 is not the CPU
+        with pytest.raises(DeviceError, match="expected one of: cpu, cuda"):
+            mg.tensor(X, device=name)
 
 
 def test_a_device_is_left_even_by_an_error():
@@ -74,45 +149,12 @@ def test_a_device_is_left_even_by_an_error():
     assert mg.tensor(X).device == "cpu"
 
 
-def test_cotangents_and_directions_go_where_the_result_is():
-    x = mg.tensor(X, requires_grad=True, device=DEVICE)
-    _, pull = mg.vjp(mg.tanh, x)
-    assert pull(np.ones_like(X))[0].device == DEVICE
-    assert mg.jvp(mg.tanh, (x,), (np.ones_like(X),))[1].device == DEVICE
-    assert mg.hvp(lambda x: mg.tanh(x).sum(), x, np.ones_like(X)).device == DEVICE
-    mg.tanh(x).backward(np.ones_like(X))
-    assert x.grad.device == DEVICE
-
-
-def test_cotangents_of_another_device_are_refused():
-    x = mg.tensor(X, requires_grad=True, device=DEVICE)
-    for y in (x, x * 2.0):
-        with pytest.raises(DeviceError, match=r"\[backward\] got a cotangent on cpu for a result on cuda"):
-            y.backward(mg.tensor(X))
-    with pytest.raises(DeviceError, match="a cotangent on cpu"):
-        mg.vjp(mg.tanh, x)[1](mg.tensor(X))
-    assert x.grad is None
-
-
-@pytest.mark.parametrize("there", [True, False])
-def test_an_optimiser_that_was_made_before_its_model_moved_says_so(there):
-    layer = mg.nn.Linear(3, 2, generator=0).to("cpu" if there else DEVICE)
-    adam = mg.optim.Adam(layer.parameters())
-    for device in (layer.device, DEVICE if there else "cpu"):
-        layer.to(device)(mg.tensor(X, device=device)).sum().backward()
-        if device == DEVICE if there else device == "cpu":
-            with pytest.raises(DeviceError, match=r"\[Adam\] got a parameter on .*make it after model.to"):
-                adam.step()
-        else:
-            adam.step()
-
-
-def test_an_average_that_was_made_before_its_model_moved_says_so():
+def test_a_gradient_that_stayed_behind_is_refused():
     layer = mg.nn.Linear(3, 2)
-    average = mg.optim.Average(layer.parameters())
-    layer.to(DEVICE)
-    with pytest.raises(DeviceError, match=r"\[Average\] got a parameter on .*make it after model.to"):
-        average.update()
+    layer(mg.tensor(X)).sum().backward()
+    layer.weight.data = layer.weight.to(DEVICE).data
+    with pytest.raises(DeviceError, match=r"\[SGD\] got a gradient on cpu of a parameter on .*after model.to"):
+        mg.optim.SGD([layer.weight], lr=0.1).step()
 
 
 @pytest.mark.parametrize("device", ["cpu", DEVICE])

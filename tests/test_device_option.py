@@ -1,13 +1,14 @@
 """--device: a machine without a GPU says so in one line before anything is read or written; the emulated GPU trains."""
 
 import json
+from dataclasses import replace
 from importlib.util import find_spec
 
 import numpy as np
 import pytest
 from cli_cases import fails, folder_fixture, run, snapshot, train  # noqa: F401
 
-from minigrad.kernels.cuda import driver, present
+from minigrad.kernels.cuda import driver, matmul, present
 from minigrad.models import LanguageModel
 from minigrad.models.lm import commands
 
@@ -34,6 +35,17 @@ def test_without_a_gpu_one_line_and_exit_2(folder, monkeypatch, command):
     assert "no such file" not in line.lower() and fails(*words[:2], "--device", "gpu").startswith(
         "error: Invalid value"
     )
+
+
+@pytest.mark.skipif(
+    not find_spec("greenlet"), reason="the emulated device needs greenlet: pip install 'minigrad[simt]'"
+)
+def test_an_unknown_kind_of_product_is_said_before_anything_is_read(folder, monkeypatch):
+    monkeypatch.setattr(matmul, "config", replace(matmul.config, matmul="fp16"))
+    before = snapshot(folder)
+    line = fails("lm", "train", "--device", "cuda-sim", "--text", "nothing.txt")
+    assert line == "error: [MINIGRAD_MATMUL] got 'fp16', expected one of: float32, tf32, bf16, cublas"
+    assert snapshot(folder) == before
 
 
 def test_info_says_what_there_is_and_what_mends_what_is_missing(monkeypatch):

@@ -108,6 +108,14 @@ def test_an_instruction_is_what_its_model_says():
         _ = vocabulary.thrice
 
 
+def test_a_function_that_is_not_emulated_is_named():
+    def kernel(out):
+        out[0] = cuda.tensor_map(3)
+
+    with pytest.raises(AttributeError, match=r"the emulated device has no cuda\.tensor_map"):
+        simt.run(kernel, 1, 1, np.zeros(1))
+
+
 # ------------------------------------------------------------------------------------------------ numba.cuda
 
 

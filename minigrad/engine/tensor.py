@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import numpy as np
 
 from minigrad.errors import DeviceError, DtypeError, GraphError, MinigradError, ShapeError, describe
-from minigrad.kernels import BACKENDS, beside, named, on_gpu
+from minigrad.kernels import BACKENDS, beside, devices, named, on_gpu
 
 if TYPE_CHECKING:
     from minigrad.engine.tape import Node
@@ -195,7 +195,7 @@ def tensor(data: Any, requires_grad: bool = False, dtype: Any = None, device: st
     if array.dtype == np.float64 and not keep and dtype is None:
         to = FLOATS[0]
     array = array if array.dtype == to else array.astype(to)
-    return Tensor(named(device or _DEVICE.get()).from_numpy(array), requires_grad)
+    return Tensor(named(_DEVICE.get() if device is None else device).from_numpy(array), requires_grad)
 
 
 def _kept(dtype: np.dtype, requires_grad: bool) -> np.dtype:
@@ -227,8 +227,8 @@ def constant(where: str, value: Any, like: Any) -> Tensor:
 
 
 def check_cotangent(g: Tensor, y: Tensor) -> None:
-    if g.device != y.device:
-        got, do = f"a cotangent on {g.device} for a result on {y.device}", "move one with .to()"
+    if g.device != y.device and {g.device, y.device} <= devices().keys():
+        got, do = f"a cotangent on {g.device} for a result on {y.device}", f"move it with .to({y.device!r})"
         raise DeviceError(describe("backward", got, "one device", do))
     if g.shape != y.shape or g.dtype != y.dtype:
         got = f"a cotangent {g.shape} {g.dtype}"

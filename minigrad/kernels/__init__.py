@@ -31,6 +31,13 @@ def beside(x: Any, array: Any) -> Any:
     return array if backend in (cpu, abstract, sparse) else backend.from_numpy(array)
 
 
+def moved(array: Any, x: Any) -> Any:
+    """An array of any device, as it is or copied to that of ``x``."""
+    if type(array) is type(x):
+        return array
+    return BACKENDS[type(x)].from_numpy(BACKENDS[type(array)].to_numpy(array))
+
+
 def bernoulli(x: Any, shape: tuple[int, ...], p: float, key: int, one: float = 1.0) -> Any:
     """For the backend and of the dtype of ``x``: ``one`` with probability p, else 0; a key gives the same on every
     device."""
@@ -40,7 +47,7 @@ def bernoulli(x: Any, shape: tuple[int, ...], p: float, key: int, one: float = 1
 
 def named(name: str | None) -> Any:
     """The backend of a device name; None is the CPU."""
-    found = devices().get(name or "cpu")
+    found = devices().get("cpu" if name is None else name)
     if found is None and name == "cuda":
         from minigrad.kernels.cuda.driver import backend
 

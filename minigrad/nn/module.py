@@ -102,7 +102,8 @@ class Module:
         return self
 
     def to(self, device: str) -> Module:
-        """Move all parameters, frozen ones too, to a device. An optimiser is to be made afterwards."""
+        """Move all parameters, frozen ones too, to a device. Their gradients are dropped; an optimiser's buffers follow
+        at its next step."""
         backend = named(device)
         for _, p in self.named_parameters(frozen=True):
             if p.device != device:

@@ -15,7 +15,7 @@ from minigrad.ops.elementwise import mul
 from minigrad.ops.linalg import linear
 from minigrad.ops.losses import GROUP, _check_reduction, _cross_entropy_oracle, _targets, cross_entropy
 from minigrad.ops.record import REAL, case, operation
-from minigrad.ops.shapes import as_tensor
+from minigrad.ops.shapes import as_tensors
 
 _TARGETS = np.array([[2, 0, 3], [1, -100, 0]])
 
@@ -25,7 +25,7 @@ def _oracle(x: np.ndarray, w: np.ndarray, t: Any, b: Any = None, **options: Any)
 
 
 def _operands(x: Any, weight: Any, bias: Any) -> tuple[Tensor, ...]:
-    found = [as_tensor("linear_cross_entropy", t) for t in (x, weight, bias) if t is not None]
+    found = as_tensors("linear_cross_entropy", *(t for t in (x, weight, bias) if t is not None))
     if {t.dtype for t in found} not in ({np.dtype("float32")}, {np.dtype("float64")}):
         got = " and ".join(str(t.dtype) for t in found)
         do = "cast with .astype()"

@@ -11,7 +11,7 @@ from minigrad.errors import DtypeError, IndexingError, ShapeError, describe
 from minigrad.kernels.sparse import gather_rows
 from minigrad.ops.elementwise import add
 from minigrad.ops.record import case, operation
-from minigrad.ops.shapes import as_tensor
+from minigrad.ops.shapes import as_tensor, as_tensors
 
 GROUP = "Indexing"
 _ROWS = np.array([[2, 0, 2], [1, 1, 0]])
@@ -102,7 +102,7 @@ def _scatter_add_oracle(x: np.ndarray, indices: Any, values: np.ndarray) -> np.n
            case((3,), _ROWS[0], (3,)), group=GROUP, op=_ADD_ROWS)  # fmt: skip
 def scatter_add(x: Any, indices: Any, values: Any) -> Tensor:
     """x (V, ...) with ``values`` (..., ...) added at the rows ``indices`` (...), repeated ones again and again."""
-    x, values = as_tensor("scatter_add", x), as_tensor("scatter_add", values)
+    x, values = as_tensors("scatter_add", x, values)
     if x.ndim == 0:
         raise ShapeError(describe("scatter_add", "x without axes", "(V, ...)"))
     positions = _positions("scatter_add", indices, x.shape[0])

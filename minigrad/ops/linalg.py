@@ -12,7 +12,7 @@ from minigrad.errors import DtypeError, ShapeError, describe
 from minigrad.ops.elementwise import add, mul
 from minigrad.ops.record import REAL, case, operation
 from minigrad.ops.reductions import sum
-from minigrad.ops.shapes import as_tensor, expand_dims, reshape, squeeze, transpose
+from minigrad.ops.shapes import as_tensor, as_tensors, expand_dims, reshape, squeeze, transpose
 
 GROUP = "Products"
 
@@ -55,7 +55,7 @@ def matmul(a: Any, b: Any) -> Tensor:
     >>> mg.matmul(mg.tensor([[1.0, 2.0]]), mg.tensor([[3.0], [4.0]]))
     tensor([[11.]])
     """
-    a, b = as_tensor("matmul", a), as_tensor("matmul", b)
+    a, b = as_tensors("matmul", a, b)
     if a.dtype != b.dtype or a.dtype.kind != "f":
         do = "cast with .astype()"
         raise DtypeError(describe("matmul", f"{a.dtype} and {b.dtype}", "two of float32 or of float64", do))
@@ -76,6 +76,7 @@ def matmul(a: Any, b: Any) -> Tensor:
            domain=(REAL, REAL, REAL), group=GROUP)  # fmt: skip
 def linear(x: Any, weight: Any, bias: Any = None) -> Tensor:
     """x (..., I), weight (O, I), bias (O,): (..., O)."""
+    x, weight = as_tensors("linear", x, weight)
     y = matmul(x, transpose(weight))
     return y if bias is None else add(y, bias)
 
@@ -106,7 +107,7 @@ def einsum(spec: str, *xs: Any) -> Tensor:
     >>> mg.einsum("ij,j->i", mg.tensor([[1.0, 2.0]]), mg.tensor([3.0, 4.0]))
     tensor([11.])
     """
-    tensors = [as_tensor("einsum", x) for x in xs]
+    tensors = as_tensors("einsum", *xs)
     inputs, _, result = spec.replace(" ", "").partition("->")
     parts = inputs.split(",")
     if "->" not in spec:

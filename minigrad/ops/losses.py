@@ -13,7 +13,7 @@ from minigrad.ops.elementwise import add, exp, mul, neg, softplus, square, sub, 
 from minigrad.ops.indexing import pick
 from minigrad.ops.record import REAL, case, operation
 from minigrad.ops.reductions import Axis, _prepare, mean, sum
-from minigrad.ops.shapes import as_tensor, moveaxis, normalise_axis, reshape, transpose
+from minigrad.ops.shapes import as_tensor, as_tensors, moveaxis, normalise_axis, reshape, transpose
 
 GROUP = "Softmax and losses"
 
@@ -164,7 +164,7 @@ def binary_cross_entropy(logits: Any, targets: Any, *, reduction: str = "mean") 
            domain=(REAL, REAL), group=GROUP)  # fmt: skip
 def mse(x: Any, targets: Any, *, reduction: str = "mean") -> Tensor:
     _check_reduction("mse", reduction)
-    x, targets = as_tensor("mse", x), as_tensor("mse", targets)
+    x, targets = as_tensors("mse", x, targets)
     if x.shape != targets.shape:
         raise ShapeError(describe("mse", f"{x.shape} and {targets.shape}", "equal shapes"))
     return _reduced(square(sub(x, targets)), reduction, x.size)

@@ -20,6 +20,12 @@ def as_tensor(where: str, x: Any) -> Tensor:
     return x if isinstance(x, Tensor) else constant(where, x, x)
 
 
+def as_tensors(where: str, *xs: Any) -> list[Tensor]:
+    """Operands of one operation: what is no tensor goes to the device of the first that is."""
+    like = next((x for x in xs if isinstance(x, Tensor)), None)
+    return [x if isinstance(x, Tensor) else constant(where, x, x if like is None else like) for x in xs]
+
+
 def normalise_axis(where: str, axis: int, ndim: int) -> int:
     """A non-negative axis number."""
     if not -ndim <= axis < ndim:
@@ -184,7 +190,7 @@ def concat(xs: Sequence[Any], axis: int = 0) -> Tensor:
     >>> mg.concat([mg.tensor([1.0, 2.0]), mg.tensor([3.0])])
     tensor([1., 2., 3.])
     """
-    tensors = tuple(as_tensor("concat", x) for x in xs)
+    tensors = tuple(as_tensors("concat", *xs))
     if not tensors:
         raise ShapeError(describe("concat", "no tensor", "one at least"))
     first = tensors[0]
@@ -200,7 +206,7 @@ def concat(xs: Sequence[Any], axis: int = 0) -> Tensor:
 @operation("joined along a new axis", lambda *xs, axis=0: np.stack(xs[0], axis), case([(2, 3), (2, 3)]),
            case([(2, 3), (2, 3)], axis=-1), case([()]), group=GROUP)  # fmt: skip
 def stack(xs: Sequence[Any], axis: int = 0) -> Tensor:
-    tensors = [as_tensor("stack", x) for x in xs]
+    tensors = as_tensors("stack", *xs)
     if len({x.shape for x in tensors}) != 1:
         got = " and ".join(str(x.shape) for x in tensors) or "no tensor"
         raise ShapeError(describe("stack", got, "one at least, of equal shapes"))

@@ -8,8 +8,7 @@ from contextlib import contextmanager
 import numpy as np
 
 from minigrad.engine import Tensor
-from minigrad.errors import DeviceError, describe
-from minigrad.kernels import BACKENDS
+from minigrad.kernels import BACKENDS, moved
 
 
 class Average:
@@ -46,16 +45,14 @@ class Average:
         """Count the parameters as they are now."""
         self.count += 1
         for i, p in enumerate(self.parameters):
-            if type(self._means[i]) is not type(p.data):
-                got = f"a parameter on {p.device}, its mean on another device"
-                raise DeviceError(describe("Average", got, "one device", "make it after model.to()"))
-            self._means[i] = BACKENDS[type(p.data)].update("average", self._means[i], p.data, [], [self.count])
+            mean = moved(self._means[i], p.data)
+            self._means[i] = BACKENDS[type(p.data)].update("average", mean, p.data, [], [self.count])
 
     def apply(self) -> None:
         """Set the parameters to their means, once there are any."""
         if self.count:
             for p, mean in zip(self.parameters, self._means):
-                p.data = mean
+                p.data = moved(mean, p.data)
 
     @contextmanager
     def applied(self) -> Iterator[None]:

@@ -15,7 +15,7 @@ import numpy as np
 
 from minigrad.engine import Tensor
 from minigrad.errors import DeviceError, MinigradError, ShapeError, describe
-from minigrad.kernels import BACKENDS, sparse
+from minigrad.kernels import BACKENDS, moved, sparse
 
 
 class Optimizer:
@@ -61,10 +61,10 @@ class Optimizer:
             backend = BACKENDS[type(p.grad.data)]
             if not state:
                 state += [backend.full(p.shape, 0, p.dtype) for _ in range(self.buffers)]
-            kind = type(p.data)
-            if type(state[0]) is not kind or (backend is not sparse and type(p.grad.data) is not kind):
-                got = f"a parameter on {p.device}, its gradient or buffers on another device"
-                raise DeviceError(describe(type(self).__name__, got, "one device", "make it after model.to()"))
+            if backend is not sparse and type(p.grad.data) is not type(p.data):
+                got = f"a gradient on {p.grad.device} of a parameter on {p.device}"
+                raise DeviceError(describe(type(self).__name__, got, "one device", "call backward after model.to()"))
+            state[:] = [moved(b, p.data) for b in state]
             self.steps[i] += 1
             old, settings = p.data, self.settings(self.steps[i])
             if backend is sparse and old is not self._own[i]:  # it may be the user's

@@ -33,7 +33,7 @@ def check_grad(f: Callable, *inputs: Any, order: int = 2, seed: int = 0, scale: 
     """Raise GradientError if a derivative of f at ``inputs``, up to ``order``, is wrong or cannot be judged.
 
     f:       takes tensors, returns tensors in any containers; the parameters of a Module are float64 meanwhile
-    inputs:  arrays or tensors of any shapes, taken as float64
+    inputs:  arrays or tensors of any shapes, taken as float64; f gets a tensor of a device there, arrays on the CPU
     order:   the highest derivative that is checked
     scale:   the largest step of the numerical derivative
 
@@ -50,16 +50,17 @@ def check_grad(f: Callable, *inputs: Any, order: int = 2, seed: int = 0, scale: 
     """
     positive("check_grad", "order", order, int)
     positive("check_grad", "scale", scale, float)
-    xs = inputs_of("check_grad", inputs)
+    places = [x.device if isinstance(x, Tensor) else "cpu" for x in inputs]
+    xs = inputs_of("check_grad", [x.to("cpu") if isinstance(x, Tensor) else x for x in inputs])
     Tally.checks += 1
 
     def results(*ts: Tensor) -> tuple:
-        out = leaves(f(*ts))
+        out = leaves(f(*(t.to(place) for t, place in zip(ts, places))))
         if not all(isinstance(y, Tensor) for y in out) or not out:
             kind = type(next((y for y in out if not isinstance(y, Tensor)), None)).__name__
             do = "compute with minigrad's operations; for other code use check_vjp"
             raise GraphError(describe("check_grad", f"a function that returns {kind}", "tensors", do))
-        return tuple(y for y in out if y.dtype.kind == "f")
+        return tuple(y.to("cpu") for y in out if y.dtype.kind == "f")
 
     with in_float64(f), enable_grad():
         try:

@@ -13,7 +13,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from minigrad.errors import DtypeError, UserError, describe
+from minigrad.engine import Tensor
+from minigrad.errors import DeviceError, DtypeError, UserError, describe
 from minigrad.testing.numeric import HALVINGS, TOLERANCE, Line, differences, extrapolate, flat, kinks, on_line, sides
 from minigrad.testing.numeric import noise as noise_of
 
@@ -61,6 +62,9 @@ def inputs_of(where: str, given: Sequence[Any]) -> Arrays:
     if not given:
         raise UserError(describe(where, "no inputs", "at least one array to differentiate by"))
     for i, x in enumerate(given):
+        if isinstance(x, Tensor) and x.device != "cpu":
+            do = f"pass x.numpy(), and move inside: lambda x: f(x.to({x.device!r})).to('cpu')"
+            raise DeviceError(describe(where, f"input {i} on {x.device}", "inputs on the CPU", do))
         array = as_array(where, x)
         if array.dtype.kind in "iub" and hasattr(x, "dtype"):
             do = f"keep it out of the inputs, lambda *xs: f(*xs, indices), or pass x.astype('float64') as input {i}"

@@ -13,6 +13,7 @@ from minigrad.engine import Node, Operation, Tensor, anomaly, apply, detect_anom
 from minigrad.engine.backward import key, pull_back
 from minigrad.engine.tree import leaves
 from minigrad.errors import AnomalyError, ShapeError
+from minigrad.kernels import BACKENDS, devices
 from minigrad.testing.compare import Arrays, Case, Outcome, examine, finite
 from minigrad.testing.report import shapes
 
@@ -54,9 +55,9 @@ def derivative(f: Callable, count: int) -> Callable:
 def in_float64(f: Any) -> Iterator[None]:
     """The parameters of a Module are float64 meanwhile, and afterwards what they were."""
     parameters = f.parameters() if callable(getattr(f, "parameters", None)) else []
-    before = [(p, p.data) for p in parameters if isinstance(p, Tensor) and isinstance(p.data, np.ndarray)]
+    before = [(p, p.data) for p in parameters if isinstance(p, Tensor) and p.device in devices()]
     for p, data in before:
-        p.data = data.astype(np.float64)
+        p.data = BACKENDS[type(data)].from_numpy(p.numpy().astype(np.float64))
     try:
         yield
     finally:
@@ -74,7 +75,8 @@ def graph(f: Callable, xs: Arrays) -> list[Node]:
 
 def cancelled(f: Callable, xs: Arrays, at: Outcome) -> bool:
     """Whether rounding of what f computes on the way explains a difference as small as this."""
-    outs = [a for node in graph(f, xs) for a in (node.out if isinstance(node.out, tuple) else (node.out,))]
+    made = [a for node in graph(f, xs) for a in (node.out if isinstance(node.out, tuple) else (node.out,))]
+    outs = [BACKENDS[type(a)].to_numpy(a) for a in made]
     most = max((float(abs(a).max(initial=0)) for a in outs if a.dtype.kind == "f"), default=0.0)
     return abs(at.analytic - at.numerical) <= 1e-12 * most * at.natural
 
@@ -146,16 +148,17 @@ def first_wrong_operation(f: Callable, xs: Arrays, order: int) -> list[str]:
 def _alone(node: Node) -> tuple[Callable, Arrays]:
     """One operation as a function of its float inputs, and the arrays that it had."""
     inputs = list(node.inputs or ())
-    chosen = [i for i, x in enumerate(inputs) if x.dtype.kind == "f" and isinstance(x.data, np.ndarray)]
+    chosen = [i for i, x in enumerate(inputs) if x.dtype.kind == "f" and x.device in devices()]
 
     def alone(*ts: Tensor) -> tuple:
         given = list(inputs)
         for i, t in zip(chosen, ts):
-            given[i] = t
+            given[i] = t.to(inputs[i].device)
         out = leaves(apply(node.op, tuple(x if i in chosen else x.detach() for i, x in enumerate(given)), node.attrs))
-        return tuple(y for y in out if y.dtype.kind == "f")
+        return tuple(y.to("cpu") for y in out if y.dtype.kind == "f")
 
-    return alone, [np.array(node.arrays[i], np.float64) for i in chosen]
+    arrays = [node.arrays[i] for i in chosen]
+    return alone, [np.array(BACKENDS[type(a)].to_numpy(a), np.float64) for a in arrays]
 
 
 def _wrong(node: Node, order: int) -> str:

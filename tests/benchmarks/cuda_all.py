@@ -37,6 +37,11 @@ class Part(NamedTuple):
     environment: dict[str, str] = {}  # noqa: RUF012
     tool: tuple[str, ...] = ()  # in front of python
 
+    @property
+    def needs_gpu(self) -> bool:
+        """Whether the emulated one does not do."""
+        return bool(self.tool) or "tests.benchmarks.bench_cuda" not in self.words
+
 
 class Result(NamedTuple):
     seconds: float
@@ -186,7 +191,7 @@ def main() -> None:
     end, results = time.perf_counter() + options.seconds, {}
     with tempfile.TemporaryDirectory() as folder:
         for part in parts(options.text, options.tiny):
-            if options.only and part.name not in options.only:
+            if (options.only and part.name not in options.only) or (options.device != "cuda" and part.needs_gpu):
                 continue
             left = end - time.perf_counter()
             if left < 5:

@@ -27,10 +27,15 @@ MOST = 65535  # matrices of a batch in one launch: a grid has no more blocks alo
 WIDE = 32 * MOST  # columns in one launch
 
 
+def check_setting() -> None:
+    """UserError where MINIGRAD_MATMUL is none of KINDS."""
+    if config.matmul not in KINDS:
+        raise UserError(describe("MINIGRAD_MATMUL", repr(config.matmul), f"one of: {', '.join(KINDS)}"))
+
+
 def tiles(device: Device, dtype: np.dtype) -> dict[int, Kernel]:
     """The kernels that MINIGRAD_MATMUL asks for, by the size of their tiles, the largest first."""
-    if config.matmul not in KINDS:
-        raise UserError(describe("MINIGRAD_MATMUL", config.matmul, f"one of: {', '.join(KINDS)}"))
+    check_setting()
     if dtype == np.float32 and config.matmul in TENSOR_TILES and device.capability[:2] >= (8, 0):
         return TENSOR_TILES[config.matmul]
     return {size: kernel for size, kernel in TILES.items() if dtype.name in kernel.dtypes}
