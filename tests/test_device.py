@@ -181,3 +181,17 @@ def test_the_gradient_of_a_sparse_embedding_is_dense_on_a_device():
             adam.step()
             adam.zero_grad()
     np.testing.assert_allclose(*[layer.weight.numpy() for layer in layers], rtol=1e-5)
+
+
+def test_a_layer_takes_arrays_where_it_is():
+    layer = mg.nn.LSTM(3, 2, generator=0)
+    x, state = np.ones((4, 1, 3), np.float32), (np.ones((1, 1, 2), np.float32), np.zeros((1, 1, 2), np.float32))
+    here = layer(x, state)[0].numpy()
+    there = layer.to(DEVICE)(x, state)[0]
+    assert there.device == DEVICE
+    np.testing.assert_allclose(there.numpy(), here, rtol=1e-5)
+
+
+def test_a_tensor_says_where_it_is():
+    assert repr(mg.tensor([1.0], device=DEVICE)) == f"tensor([1.], device={DEVICE})"
+    assert repr(mg.tensor([1.0])) == "tensor([1.])"

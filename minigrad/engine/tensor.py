@@ -98,6 +98,7 @@ class Tensor:
             return f"tensor({self.data!r})"
         values = np.array2string(self.numpy(), precision=4, separator=", ", threshold=20, prefix="tensor(")
         extra = "" if self.dtype == np.float32 else f", dtype={self.dtype}"
+        extra += "" if self.device == "cpu" else f", device={self.device}"
         made = f", by={self.node.op.name}" if self.node else ", requires_grad=True" if self.requires_grad else ""
         return f"tensor({values}{extra}{made})"
 

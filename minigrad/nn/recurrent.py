@@ -10,13 +10,12 @@ import numpy as np
 
 from minigrad import ops
 from minigrad.compiler import Call, check_lengths, scan_together
-from minigrad.engine import Tensor, no_grad
+from minigrad.engine import Tensor, constant, no_grad
 from minigrad.engine.tree import leaves, rebuild, tree_map
 from minigrad.errors import DtypeError, ShapeError, UserError, describe
 from minigrad.nn import cells
 from minigrad.nn.layers import Dropout, random_mask, uniform
 from minigrad.nn.module import Module, Seed, as_generator
-from minigrad.ops.shapes import as_tensor
 
 
 class Recurrent(Module):
@@ -92,7 +91,7 @@ class Recurrent(Module):
         if state is None:
             zeros = [x.beside(np.zeros((x.shape[1], n), x.dtype)) for n in self.widths()]
             return [tuple(zeros) if self.states == 2 else zeros[0]] * count
-        parts = [as_tensor(name, s) for s in leaves(state)]
+        parts = [s if isinstance(s, Tensor) else constant(name, s, x) for s in leaves(state)]
         expected = [(count, batch, n) for n in self.widths()]
         if [s.shape for s in parts] != expected or any(s.dtype != dtype for s in parts):
             got = ", ".join(f"{s.shape} {s.dtype}" for s in parts)
@@ -118,7 +117,7 @@ class Recurrent(Module):
 
     def forward(self, x: Tensor, state: Any = None, lengths: Any = None) -> tuple[Tensor, Any]:
         name = type(self).__name__
-        x = as_tensor(name, x)
+        x = x if isinstance(x, Tensor) else constant(name, x, self.weight_ih_l0)  # type: ignore[attr-defined]
         if x.ndim != 3 or x.shape[2] != self.input_size:
             layout = "(B, T, I)" if self.batch_first else "(T, B, I)"
             raise ShapeError(describe(name, f"x {x.shape}", f"{layout} with I = {self.input_size}"))
