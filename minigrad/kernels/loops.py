@@ -1,7 +1,8 @@
-"""Floor 2: what the elementwise kernels of every target check and fold before they run."""
+"""Floor 2: what elementwise kernels and reductions of every target check and fold before they run."""
 
 from __future__ import annotations
 
+import math
 from functools import lru_cache
 
 import numpy as np
@@ -19,6 +20,23 @@ def check_dtypes(name: str, dtypes: tuple[np.dtype, ...], floats: bool, conditio
         raise DtypeError(describe(name, got, "operands of one dtype", "cast one with .astype()"))
     if floats and dtype.kind != "f":
         raise DtypeError(describe(name, str(dtype), "float32 or float64", "cast it: x.astype('float32')"))
+
+
+def reductions(shape: Shape, axes: tuple[int, ...]) -> list[tuple[Shape, tuple[int, int, int]]]:
+    """A reduction over sorted ``axes``, which then have size 1, as some of an array (a, r, b) over its middle axis, one
+    after another: axes that touch are taken together, the last first. Each with the shape of its result."""
+    found: list[tuple[Shape, tuple[int, int, int]]] = []
+    sizes, last = list(shape), len(axes) - 1
+    while last >= 0:
+        first = last
+        while first > 0 and axes[first - 1] == axes[first] - 1:
+            first -= 1
+        low, high = axes[first], axes[last] + 1
+        folded = math.prod(sizes[:low]), math.prod(sizes[low:high]), math.prod(sizes[high:])
+        sizes[low:high] = [1] * (high - low)
+        found.append((tuple(sizes), folded))
+        last = first - 1
+    return found
 
 
 @lru_cache(maxsize=4096)

@@ -231,11 +231,6 @@ class GroupLoop:
             prologue=_indented("\n".join(self._prologue), 4), step="steps - 1 - i" if self.backward else "i",
         )  # fmt: skip
 
-    @property
-    def source(self) -> str:
-        """The text for groups of several blocks, for people to read."""
-        return f"# {self.name}, all steps\n{self.text(Shape(2, 1, 4, 0, 0, True))}"
-
     def kernel(self, shape: Shape) -> Kernel:
         numbers = len(_NUMBERS) + len(self.table.given) + len(self.table.sizes)
         takes = ["i8*", "u4*", "T*", *["T*"] * len(self._pointers()), *["i8"] * numbers,

@@ -15,6 +15,7 @@ import numpy as np
 
 from minigrad.kernels.cpu.build import Kernel
 from minigrad.kernels.cpu.micro import fast_add, fast_max
+from minigrad.kernels.loops import reductions
 
 
 def sum_rows(x, out, first, last, b):
@@ -92,22 +93,14 @@ _CUMSUM = Kernel(cumsum_kernel)
 def reduce(name: str, x: np.ndarray, axes: tuple[int, ...]) -> np.ndarray:
     """``name`` ("sum", "max") over sorted, non-negative ``axes``, which stay with size 1."""
     kernel = _KERNELS[name][x.dtype]
-    shape = list(x.shape)
     if not x.flags.c_contiguous:
         if x.flags.f_contiguous:
             return reduce(name, x.T, tuple(sorted(x.ndim - 1 - axis for axis in axes))).T
         x = np.ascontiguousarray(x)
-    last = len(axes) - 1
-    while last >= 0:  # the axes, from the last, in runs that touch
-        first = last
-        while first > 0 and axes[first - 1] == axes[first] - 1:
-            first -= 1
-        low, high = axes[first], axes[last] + 1
-        a, r, b = math.prod(shape[:low]), math.prod(shape[low:high]), math.prod(shape[high:])
-        shape[low:high] = [1] * (high - low)
+    for shape, folded in reductions(x.shape, axes):
         out = np.empty(shape, x.dtype)
-        kernel(x.ravel(), out.ravel(), a, r, b)
-        x, last = out, first - 1
+        kernel(x.ravel(), out.ravel(), *folded)
+        x = out
     return x
 
 

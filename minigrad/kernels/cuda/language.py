@@ -54,8 +54,6 @@ group_barrier = Word("group_barrier", "group_barrier(counters, group, blocks, ta
 
 add_release = Instruction("add_release", "red.release.gpu.global.add.u32 [$0], $1;", ("u8", "u4"), ordered=True)
 load_acquire = Instruction("load_acquire", "ld.acquire.gpu.global.u32 $0, [$1];", ("u8",), ("u4",), ordered=True)
-exp2_fast = Instruction("exp2_fast", "ex2.approx.ftz.f32 $0, $1;", ("f4",), ("f4",))
-reciprocal_fast = Instruction("reciprocal_fast", "rcp.approx.ftz.f32 $0, $1;", ("f4",), ("f4",))
 
 copy16 = Instruction(
     "copy16", "cp.async.cg.shared.global [$0], [$1], 16, $2;", ("u4", "u8", "u4"), ordered=True, since=(8, 0)

@@ -11,13 +11,12 @@ additions of one thread and not with r. All kernels are limited by the bytes tha
 
 from __future__ import annotations
 
-import math
-
 from minigrad.kernels.cuda import move
 from minigrad.kernels.cuda.device import Array, Device
 from minigrad.kernels.cuda.kernel import Kernel
 from minigrad.kernels.cuda.language import cuda, load4
 from minigrad.kernels.cuda.loops import LIMIT, divider
+from minigrad.kernels.loops import reductions
 
 SHORT = 16  # numbers that one thread takes alone
 WARP = 1024  # that one warp takes
@@ -226,18 +225,13 @@ def reduce(device: Device, name: str, x: Array, axes: tuple[int, ...]) -> Array:
         if x.transpose(order).contiguous:  # another order of axes
             turned = reduce(device, name, x.transpose(order), tuple(sorted(order.index(axis) for axis in axes)))
             return turned.transpose([order.index(axis) for axis in range(x.ndim)])
-    x, shape, last = move.contiguous(device, x), list(x.shape), len(axes) - 1
+    shape = tuple([1 if i in axes else n for i, n in enumerate(x.shape)])
     if not x.size:
-        return move.full(device, tuple([1 if i in axes else n for i, n in enumerate(shape)]), 0, x.dtype)
-    while last >= 0:  # the axes, from the last, in runs that touch
-        first = last
-        while first > 0 and axes[first - 1] == axes[first] - 1:
-            first -= 1
-        low, high = axes[first], axes[last] + 1
-        a, r, b = math.prod(shape[:low]), math.prod(shape[low:high]), math.prod(shape[high:])
-        shape[low:high] = [1] * (high - low)
-        x, last = middle(device, name, x, a, r, b), first - 1
-    return move.reshape(device, x, tuple(shape))
+        return move.full(device, shape, 0, x.dtype)
+    parts, x = reductions(x.shape, axes), move.contiguous(device, x)
+    for _, folded in parts:
+        x = middle(device, name, x, *folded)
+    return move.reshape(device, x, shape)
 
 
 # ------------------------------------------------------------------------------------------------ running sums

@@ -3,15 +3,15 @@
 A ``model`` is called by one thread. A ``collective`` is called once by a whole warp: it gets the arguments of the 32
 lanes, in order, and gives their 32 results.
 
-    @model("exp2_fast")
+    @model("square_fast")
     def _(x):
-        return np.float32(np.exp2(np.float32(x)))
+        return np.float32(x) * np.float32(x)
 
     @collective("sum_of_warp")
     def _(lanes):
         return [sum(value for (value,) in lanes)] * 32
 
-The name is that of the word in the kernel: an instruction of ``kernels/cuda/language.py``, or an intrinsic of
+The name is that of the word in the kernel: an instruction as in ``kernels/cuda/language.py``, or an intrinsic of
 ``numba.cuda.extending``. Memory is read and written through a ``Place`` (``memory.py``), which addresses are.
 """
 

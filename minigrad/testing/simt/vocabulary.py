@@ -292,14 +292,6 @@ def erf(x: Any) -> Any:
     return type(x)(math.erf(x))
 
 
-def exp2_fast(x: Any) -> Any:
-    return np.float32(np.exp2(np.float32(x)))
-
-
-def reciprocal_fast(x: Any) -> Any:
-    return np.float32(1) / np.float32(x)
-
-
 libdevice = SimpleNamespace(
     expf=exp, fast_expf=exp, exp=exp, tanhf=tanh, tanh=tanh, logf=log, log=log, fast_logf=log, sqrtf=sqrt, sqrt=sqrt,
     rsqrtf=cuda.rsqrt, rsqrt=cuda.rsqrt, fdividef=lambda a, b: a / b, fast_fdividef=lambda a, b: a / b,
